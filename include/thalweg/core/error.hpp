@@ -1,0 +1,38 @@
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace thalweg::core {
+
+/// Base of every error that is meant for the person at the terminal. The text is one paragraph that says what is
+/// wrong, where (file, line, key), what is allowed and what to do.
+class Error : public std::runtime_error {
+  public:
+    Error(const std::string& message, int exit_code) : std::runtime_error(message), exit_code_(exit_code) {}
+    /// What the program returns to the shell: 2 wrong usage or configuration, 1 failed while running, 130 interrupted.
+    int exit_code() const { return exit_code_; }
+
+  private:
+    int exit_code_;
+};
+
+/// Wrong command line or configuration: nothing has been computed yet (exit code 2).
+class UsageError : public Error {
+  public:
+    explicit UsageError(const std::string& message) : Error(message, 2) {}
+};
+
+/// Something failed while running: a damaged file, a diverged client, a full disk (exit code 1).
+class RunError : public Error {
+  public:
+    explicit RunError(const std::string& message) : Error(message, 1) {}
+};
+
+/// SIGINT or SIGTERM arrived (exit code 130).
+class Interrupted : public Error {
+  public:
+    explicit Interrupted(const std::string& message = "interrupted") : Error(message, 130) {}
+};
+
+}  // namespace thalweg::core

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "thalweg/model/graph.hpp"
+#include "thalweg/model/parameters.hpp"
+
+namespace thalweg::model {
+
+/// A model on disk: what Python's torch.load (weights_only, too) reads as
+/// `{"state_dict": {name: tensor}, "model": "<yaml>", "meta": {…}}`.
+struct ModelFile {
+    ModelGraph graph;
+    Parameters parameters;
+    /// Text facts: `data` (`fashion_mnist:/path`), `written_by`, `round`, …
+    std::map<std::string, std::string> meta;
+};
+
+/// Writes atomically. RunError when the place cannot be written.
+void save_model(const std::filesystem::path& path, const ModelGraph& graph, const Parameters& parameters,
+                const std::map<std::string, std::string>& meta);
+
+/// Reads a model file, or a bare Python state_dict when `spec` gives the architecture (`--model`). RunError names the
+/// file and what is wrong: not a zip, damaged (CRC), a Python object that is not on the white list, a tensor missing,
+/// superfluous or of another shape than the architecture says.
+ModelFile load_model(const std::filesystem::path& path, const std::optional<core::Value>& spec = {});
+
+/// A dict of tensors ([name] → tensor, any of float32/float64/int64/uint8) as a .pt file that Python reads, with text
+/// facts beside them: `{"tensors": {…}, "meta": {…}}`. Checkpoints and exported batch orders are such files.
+void save_tensors(const std::filesystem::path& path, const std::vector<std::pair<std::string, at::Tensor>>& tensors,
+                  const std::map<std::string, std::string>& meta);
+struct TensorFile {
+    std::vector<std::pair<std::string, at::Tensor>> tensors;
+    std::map<std::string, std::string> meta;
+    const at::Tensor& at(const std::string& name) const;  ///< RunError when missing
+};
+TensorFile load_tensors(const std::filesystem::path& path);
+
+/// RunError (naming both files, and the first difference) unless the two models have the same architecture.
+void require_same_architecture(const ModelGraph& a, const std::string& name_a, const ModelGraph& b,
+                               const std::string& name_b);
+
+}  // namespace thalweg::model
