@@ -1,0 +1,138 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "thalweg/aggregator/statistics.hpp"
+#include "thalweg/aggregator/update.hpp"
+#include "thalweg/core/communicator.hpp"
+#include "thalweg/core/registry.hpp"
+#include "thalweg/model/graph.hpp"
+#include "thalweg/symmetry/symmetry.hpp"
+
+namespace thalweg::aggregator {
+
+enum class StageKind {
+    per_update,    ///< changes each update on the rank that holds it
+    cross_update,  ///< looks at all updates at once
+    reduction,     ///< makes one model of them
+    finisher,      ///< mends the merged model
+};
+
+/// What a stage promises and needs; pipelines are checked against it before anything runs.
+struct StageTraits {
+    StageKind kind = StageKind::per_update;
+    bool keeps_function = false;     ///< every update computes the same function afterwards
+    bool changes_frame = false;      ///< the merged model may lie in another frame than the previous global one
+    bool needs_anchor = false;
+    bool sets_mask = false;
+    bool uses_mask = false;
+    bool needs_holdout = false;      ///< the server's samples
+    bool needs_clients = false;      ///< asks the clients for statistics
+};
+
+/// What all stages of one fusion share. The same on every rank.
+struct FusionContext {
+    const model::ModelGraph& graph;
+    const symmetry::Symmetries& symmetries;
+    core::Communicator& communicator;
+    std::uint64_t seed = 0;
+    std::int64_t round = 0;
+    std::vector<Member> members;                  ///< all clients of the round, by client id
+    const model::Parameters* global = nullptr;    ///< previous global model; nullptr: there is none (round 1)
+    StatisticsSource* server = nullptr;           ///< nullptr: no hold-out
+    StatisticsSource* clients = nullptr;          ///< nullptr: clients cannot be asked (offline without data)
+    std::shared_ptr<const data::SampleSet> holdout;  ///< the server's samples, for activation matching; may be null
+};
+
+/// What the stages work on: this rank's updates (by client id) and, after the reduction, the merged model (the same on
+/// every rank).
+struct FusionState {
+    std::vector<Update> updates;
+    model::Parameters merged;
+};
+
+/// Numbers a stage wants to see in the record: (name, value), the same on every rank.
+using StageNotes = std::vector<std::pair<std::string, double>>;
+
+/// A step of the fusion pipeline. Registry kind `stage`; factories get the resolved options only.
+class Stage {
+  public:
+    virtual ~Stage() = default;
+    virtual StageTraits traits() const = 0;
+    /// Collective: every rank calls it, and errors are agreed on before it returns.
+    virtual StageNotes apply(FusionState& state, const FusionContext& context) const = 0;
+};
+
+using StageRegistration = core::Registration<std::unique_ptr<Stage>>;
+
+/// A stage that treats every update by itself, on its rank.
+class PerUpdateStage : public Stage {
+  public:
+    StageNotes apply(FusionState& state, const FusionContext& context) const override;
+
+  protected:
+    /// `anchor` is undefined unless traits().needs_anchor. Not collective.
+    virtual void treat(Update& update, const model::Parameters& anchor, const FusionContext& context) const = 0;
+    /// Which anchor `apply` resolves: `global`, `first` or `largest`.
+    virtual std::string anchor() const { return "global"; }
+};
+
+/// The model the others are aligned to, on every rank: `global` (the previous global model; in round 1, when there is
+/// none, `first`), `first` (lowest client id) or `largest` (most samples; lowest id among equals). Collective.
+model::Parameters resolve_anchor(const std::string& which, const FusionState& state, const FusionContext& context);
+
+/// All updates of the round on every rank, by client id (this rank's own share memory). Collective. For stages that
+/// look at all of them; memory: cohort × model.
+std::vector<Update> gather_updates(const FusionState& state, const FusionContext& context);
+
+struct StageReport {
+    std::string name;
+    double seconds = 0;
+    StageNotes notes;
+};
+
+/// A checked sequence of stages: alignments, one reduction, finishers.
+class Pipeline {
+  public:
+    /// `stages`: the resolved `server.fusion` list. UsageError (naming the stage's place) for an order that makes no
+    /// sense: no reduction or two, an alignment after it, a finisher before it, a mask nobody can use.
+    explicit Pipeline(const core::Value& stages);
+    /// The short form `weight_matching+mean+repair` or with options `mean(weights=uniform)`, as `fuse --pipeline`
+    /// takes it. `source` stands in messages.
+    static Pipeline parse(const std::string& text);
+
+    struct Item {
+        std::string name;
+        core::Value options;
+        std::unique_ptr<Stage> stage;
+        StageTraits traits;
+    };
+    const std::vector<Item>& items() const { return items_; }
+    const core::Value& options() const { return options_; }
+    bool needs_holdout() const;
+    bool needs_clients() const;
+    bool changes_frame() const;
+    std::size_t reduction() const;  ///< index of the reduction
+
+    /// Called after each stage with its index and the state (the same call on every rank).
+    using Observer = std::function<void(std::size_t index, const FusionState& state)>;
+    /// Runs all stages; state.merged is the fused model afterwards. Collective.
+    std::vector<StageReport> run(FusionState& state, const FusionContext& context, const Observer& observer = {}) const;
+
+  private:
+    std::vector<Item> items_;
+    core::Value options_;
+};
+
+/// The exact weighted mean: summed in client-id order in double, each rank computing its slice of the vector after one
+/// exchange, renormalised entry by entry over the masks (an entry masked everywhere takes the plain mean). Counters take
+/// the maximum. The same bits on any number of ranks. Collective; the result is on every rank.
+model::Parameters mean(const std::vector<Update>& updates, const FusionContext& context,
+                       const std::vector<double>& weights);
+
+}  // namespace thalweg::aggregator

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "thalweg/aggregator/update.hpp"
+#include "thalweg/core/communicator.hpp"
+#include "thalweg/data/partition.hpp"
+#include "thalweg/model/graph.hpp"
+
+namespace thalweg::aggregator {
+
+/// First and second moments of the channels of one operation's output (axis 1; over N, and H·W of images),
+/// accumulated in double.
+struct ChannelMoments {
+    double count = 0;  ///< values a channel
+    std::vector<double> sum, sum_of_squares;
+    void add(const at::Tensor& output);
+    void add(const ChannelMoments& other);
+    std::vector<double> mean() const;
+    /// Biased (÷ count), never negative.
+    std::vector<double> variance() const;
+};
+
+/// Somebody's data, seen through channel moments. An interface of the aggregator's: the server's hold-out, or the
+/// clients through the backend. No sample passes through it but `for_each_batch` of the server's own.
+class StatisticsSource {
+  public:
+    virtual ~StatisticsSource() = default;
+    /// `server` or `clients`
+    virtual std::string name() const = 0;
+    /// Moments of the outputs of `operations` (increasing indexes) in the update's own model, in one pass. On the
+    /// update's rank; not collective.
+    virtual std::vector<ChannelMoments> of_update(const Update& update,
+                                                  const std::vector<std::size_t>& operations) = 0;
+    /// Moments of the output of `operation` in the merged model (the same on every rank) over all of the source's
+    /// data, each client's moments weighing w_k for `clients`. Collective, the same result on every rank and any
+    /// number of ranks.
+    virtual ChannelMoments of_merged(const model::Parameters& merged, std::size_t operation,
+                                     const std::vector<Member>& members, const std::vector<double>& weights) = 0;
+};
+
+/// The server's hold-out: the same samples for every model.
+std::unique_ptr<StatisticsSource> server_statistics(const model::ModelGraph& graph,
+                                                    std::shared_ptr<const data::SampleSet> samples,
+                                                    core::Communicator& communicator);
+
+/// Every client's own samples (at most `limit` of them, the first in the client's order; 0: all). `client_samples` gives
+/// a client's part on the rank that owns it. No sample leaves a client: moments only.
+std::unique_ptr<StatisticsSource> client_statistics(
+    const model::ModelGraph& graph,
+    std::function<std::shared_ptr<const data::SampleSet>(std::int64_t client)> client_samples,
+    core::Communicator& communicator, std::int64_t limit);
+
+/// Hands out a set in fixed batches of `batch` samples as tensors [n, sample shape…], in index order, so that results
+/// do not depend on who evaluates. `stride` and `first` select batches first, first + stride, …
+void for_each_batch(const data::SampleSet& samples, const std::vector<std::int64_t>& sample_shape,
+                    const std::function<void(std::int64_t batch_index, const at::Tensor& x, const at::Tensor& y)>& use,
+                    std::int64_t batch = 500, std::int64_t first = 0, std::int64_t stride = 1);
+
+}  // namespace thalweg::aggregator
