@@ -46,6 +46,13 @@ class Subset final : public SampleSet {
     std::shared_ptr<const void> owner_;
 };
 
+/// What was done to each channel of the raw data: (raw − mean)/deviation, raw in [0, 1]. Empty for data that are used as
+/// they are.
+struct Normalisation {
+    std::vector<double> mean;
+    std::vector<double> deviation;
+};
+
 /// A data set: training and test samples of one shape. Registry kind `dataset`.
 class Dataset {
   public:
@@ -57,6 +64,8 @@ class Dataset {
     /// [C, H, W] or [features].
     virtual std::vector<std::int64_t> sample_shape() const = 0;
     virtual std::int64_t classes() const = 0;
+    /// For whoever feeds a trained model elsewhere.
+    virtual Normalisation normalisation() const { return {}; }
     /// All training samples; nullptr when the set exists only client by client (`synthetic`).
     virtual std::shared_ptr<const SampleSet> train() const = 0;
     virtual std::shared_ptr<const SampleSet> test() const = 0;
