@@ -1,0 +1,215 @@
+#include "thalweg/record/run_folder.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <optional>
+#include <system_error>
+
+#include "thalweg/core/error.hpp"
+#include "thalweg/core/files.hpp"
+
+namespace thalweg::record {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+/// The round of `round-00012.pt`; nothing for any other name, `round-00012.pt.part` included.
+std::optional<std::int64_t> checkpoint_round(const std::string& name) {
+    const std::string prefix = "round-", suffix = ".pt";
+    if (!name.starts_with(prefix) || !name.ends_with(suffix)) return {};
+    const char* begin = name.data() + prefix.size();
+    const char* end = name.data() + name.size() - suffix.size();
+    std::int64_t round = 0;
+    const auto [stop, error] = std::from_chars(begin, end, round);
+    if (begin >= end || error != std::errc() || stop != end || round < 0) return {};
+    return round;
+}
+
+/// A line of rounds.jsonl: its text without the newline, and what it says.
+struct Line {
+    std::string text;
+    Json json;
+};
+
+/// All lines but a torn last one: an append ends with its newline, so what is torn has none and is no JSON.
+std::vector<Line> read_lines(const fs::path& path) {
+    std::vector<Line> lines;
+    if (!fs::exists(path)) return lines;
+    const std::string content = core::read_file(path);
+    for (std::size_t begin = 0; begin < content.size();) {
+        const std::size_t newline = content.find('\n', begin);
+        const bool ended = newline != std::string::npos;
+        Line line{content.substr(begin, ended ? newline - begin : std::string::npos), {}};
+        line.json = Json::parse(line.text, nullptr, false);
+        const bool valid = line.json.is_object();
+        if (!valid && ended) {
+            throw core::RunError(
+                fmt::format("{}:{}: this line is not a JSON object, so the record of the run is "
+                            "damaged; remove the line, or choose another folder",
+                            path.string(), lines.size() + 1));
+        }
+        if (valid) lines.push_back(std::move(line));
+        if (!ended) break;
+        begin = newline + 1;
+    }
+    return lines;
+}
+
+[[noreturn]] void cannot_write(const fs::path& path, int error) {
+    throw core::RunError(
+        fmt::format("{}: cannot be written: {}", path.string(), std::generic_category().message(error)));
+}
+
+/// A file descriptor that closes itself.
+class Descriptor {
+  public:
+    explicit Descriptor(int fd) : fd_(fd) {}
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+    ~Descriptor() {
+        if (fd_ >= 0) ::close(fd_);
+    }
+    int get() const { return fd_; }
+
+  private:
+    int fd_;
+};
+
+/// False (and errno) when not everything could be written.
+bool write_all(int fd, const std::string& text) {
+    for (std::size_t done = 0; done < text.size();) {
+        const ssize_t count = ::write(fd, text.data() + done, text.size() - done);
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) return false;
+        done += static_cast<std::size_t>(count);
+    }
+    return true;
+}
+
+}  // namespace
+
+RunFolder RunFolder::create(const fs::path& path) {
+    std::error_code error;
+    fs::create_directories(path / "checkpoints", error);
+    if (error) {
+        throw core::RunError(fmt::format("{}: the run's folder cannot be created: {}; choose another --out",
+                                         path.string(), error.message()));
+    }
+    if (::access(path.c_str(), W_OK | X_OK) != 0) {
+        throw core::RunError(
+            fmt::format("{}: the run's folder cannot be written to: {}; choose another --out", path.string(),
+                        std::generic_category().message(errno)));
+    }
+    RunFolder folder(path);
+    if (fs::exists(folder.rounds_path()) || !folder.checkpoints().empty()) {
+        throw core::UsageError(fmt::format(
+            "{} already holds a run; --resume goes on with it, or choose another --out", path.string()));
+    }
+    return folder;
+}
+
+RunFolder RunFolder::open(const fs::path& path) {
+    if (!fs::is_directory(path)) {
+        throw core::UsageError(fmt::format(
+            "{}: there is no such folder; give the folder of an earlier run (its --out)", path.string()));
+    }
+    if (!fs::exists(path / "config.yaml")) {
+        throw core::UsageError(fmt::format(
+            "{}: this folder does not hold a run (it has no config.yaml); give the folder of an earlier run "
+            "(its --out)",
+            path.string()));
+    }
+    return RunFolder(path);
+}
+
+fs::path RunFolder::checkpoint_path(std::int64_t round) const {
+    return path_ / "checkpoints" / fmt::format("round-{:05}.pt", round);
+}
+
+std::vector<std::int64_t> RunFolder::checkpoints() const {
+    std::vector<std::int64_t> rounds;
+    std::error_code error;
+    for (const auto& item : fs::directory_iterator(path_ / "checkpoints", error)) {
+        if (const auto round = checkpoint_round(item.path().filename().string())) rounds.push_back(*round);
+    }
+    std::sort(rounds.begin(), rounds.end());
+    return rounds;
+}
+
+void RunFolder::prune_checkpoints(std::int64_t keep) const {
+    if (keep <= 0) return;
+    const std::vector<std::int64_t> rounds = checkpoints();
+    for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < rounds.size(); ++i) {
+        const fs::path old = checkpoint_path(rounds[i]);
+        std::error_code error;
+        fs::remove(old, error);
+        if (error) {
+            throw core::RunError(
+                fmt::format("{}: the old checkpoint cannot be removed: {}", old.string(), error.message()));
+        }
+    }
+}
+
+void RunFolder::write_config(const std::string& yaml) const {
+    core::write_atomically(path_ / "config.yaml", yaml);
+}
+
+std::string RunFolder::read_config() const {
+    return core::read_file(path_ / "config.yaml");
+}
+
+void RunFolder::write_manifest(const Json& manifest) const {
+    core::write_atomically(path_ / "manifest.json",
+                           manifest.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+void RunFolder::append_round(const Json& line) const {
+    const std::string text = line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+    const fs::path path = rounds_path();
+    const Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
+    if (file.get() < 0) cannot_write(path, errno);
+    struct stat before {};
+    if (::fstat(file.get(), &before) != 0) cannot_write(path, errno);
+    if (!write_all(file.get(), text) || ::fsync(file.get()) != 0) {
+        const int error = errno;
+        // A full disk takes half a line: take it back, so that the file stays whole. When that fails, too, the next
+        // resume drops the torn line.
+        [[maybe_unused]] const int undone = ::ftruncate(file.get(), before.st_size);
+        cannot_write(path, error);
+    }
+}
+
+void RunFolder::truncate_rounds(std::int64_t round) const {
+    const fs::path path = rounds_path();
+    if (!fs::exists(path)) return;
+    std::string kept;
+    std::int64_t number = 0;
+    for (const Line& line : read_lines(path)) {
+        ++number;
+        const auto found = line.json.find("round");
+        if (found == line.json.end() || !found->is_number_integer()) {
+            throw core::RunError(fmt::format(
+                "{}:{}: this line has no integer `round`, so the record of the run is damaged; remove "
+                "the line, or choose another folder",
+                path.string(), number));
+        }
+        if (found->get<std::int64_t>() <= round) kept += line.text + "\n";
+    }
+    core::write_atomically(path, kept);
+}
+
+std::vector<Json> RunFolder::read_rounds() const {
+    std::vector<Json> rounds;
+    for (Line& line : read_lines(rounds_path())) rounds.push_back(std::move(line.json));
+    return rounds;
+}
+
+}  // namespace thalweg::record
