@@ -13,7 +13,7 @@ namespace thalweg::core {
 
 /// What a plug-in states about itself, once, in the file that implements it.
 struct PluginInfo {
-    std::string kind;      ///< `dataset`, `partitioner`, `model`, `algorithm`, `objective`, `stage`, `sampler`, …
+    std::string kind;  ///< `dataset`, `partitioner`, `model`, `algorithm`, `objective`, `stage`, `sampler`, …
     std::string name;      ///< as written in configurations
     std::string help;      ///< one line
     std::string citation;  ///< source, or empty
@@ -43,7 +43,8 @@ class Registry {
     /// `options` is resolved, i.e. has every option of the plug-in's schema and its name under `selector`.
     static Product make(const Value& options, Args... args, const std::string& selector = "kind") {
         const auto found = factories().find(options[selector].as_text());
-        if (found == factories().end()) throw std::logic_error("no factory for " + options[selector].as_text());
+        if (found == factories().end())
+            throw std::logic_error("no factory for " + options[selector].as_text());
         return found->second(options, static_cast<Args>(args)...);
     }
 };
@@ -54,8 +55,9 @@ class Registry {
 template <class Product, class... Args>
 struct Registration {
     Registration(PluginInfo info, typename Registry<Product, Args...>::Factory factory) {
-        Registry<Product, Args...>::factories()[info.name] = std::move(factory);
-        register_plugin(std::move(info));
+        const std::string name = info.name;
+        register_plugin(std::move(info));  // first: a duplicate must not replace the other's factory
+        Registry<Product, Args...>::factories()[name] = std::move(factory);
     }
 };
 

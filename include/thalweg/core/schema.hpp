@@ -1,9 +1,12 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "thalweg/core/value.hpp"
@@ -95,9 +98,11 @@ Value resolve(const Schema& schema, const Value& given, const std::string& path,
               const std::vector<std::string>& ignore = {});
 
 /// Resolves one plug-in given by name or by map, see Option::Type::plugin.
-Value resolve_plugin(const std::string& kind, const std::string& selector, const Value& given, const std::string& path);
+Value resolve_plugin(const std::string& kind, const std::string& selector, const Value& given,
+                     const std::string& path);
 
 /// "unknown stage 'weigth_matching'; did you mean 'weight_matching'? Valid: …"
-std::string unknown_name(const std::string& what, const std::string& given, const std::vector<std::string>& valid);
+std::string unknown_name(const std::string& what, const std::string& given,
+                         const std::vector<std::string>& valid);
 
 }  // namespace thalweg::core

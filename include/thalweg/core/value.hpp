@@ -18,6 +18,7 @@ class Value {
     enum class Kind { null, scalar, list, map };
 
     Value() = default;
+    /// A scalar from the program's own text is read like one from a file: `quoted` keeps `5` or `yes` a text.
     static Value scalar(std::string text, bool quoted = false);
     static Value of(bool value);
     static Value of(std::int64_t value);
@@ -61,12 +62,16 @@ class Value {
     /// Adds or replaces a field.
     void set(std::string key, Value value);
 
-    /// Where it was written; empty file and line 0 when the program made it.
+    /// Where it was written; empty file and line 0 when the program made it. A map's field stands where its key
+    /// does, a list's item where it begins itself. A default that resolve() filled in stands where the map does that
+    /// lacks it, so that complaints about it lead somewhere.
     const std::string& path() const { return path_; }
     const std::string& file() const;
     int line() const { return line_; }
     int column() const { return column_; }
     void place(std::shared_ptr<const std::string> file, int line, int column);
+    /// Takes the place (not the path) of `other`; with `below`, for everything below this value as well.
+    void place_like(const Value& other, bool below = false);
     /// Sets this value's path and those of everything below it.
     void set_path(std::string path);
 
@@ -87,7 +92,7 @@ class Value {
     int column_ = 0;
 };
 
-/// Equal in kind, text and structure; places and paths do not count.
+/// Equal in kind, text and structure (the order of a map's fields included); places, paths and quotes do not count.
 bool operator==(const Value& a, const Value& b);
 
 /// Reads YAML. `name` stands in messages for the file. A syntax error, a duplicate key, an anchor or a tag is a

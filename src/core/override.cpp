@@ -1,0 +1,133 @@
+// Changes to a configuration from the command line, and the differences between two.
+#include <algorithm>
+#include <memory>
+
+#include "thalweg/core/error.hpp"
+#include "thalweg/core/text.hpp"
+#include "thalweg/core/value.hpp"
+#include "yaml.hpp"
+
+namespace thalweg::core {
+namespace {
+
+[[noreturn]] void refuse(const std::string& assignment, const std::string& message) {
+    throw UsageError("command line: '" + assignment + "': " + message);
+}
+
+/// `a.b[1].c` → a, b, 1, c.
+std::vector<std::string> split_path(const std::string& path, const std::string& assignment) {
+    std::vector<std::string> steps{""};
+    bool closed = false;  // after `]` only a dot or another bracket may follow
+    for (std::size_t i = 0; i < path.size(); ++i) {
+        if (path[i] == '.') {
+            steps.emplace_back();
+            closed = false;
+        } else if (path[i] == '[') {
+            const auto end = path.find(']', i);
+            const std::string index = end == std::string::npos ? "" : path.substr(i + 1, end - i - 1);
+            if (index.empty() || index.find_first_not_of("0123456789") != std::string::npos) {
+                refuse(assignment, "brackets hold the number of a list item, as in a[0]");
+            }
+            steps.push_back(index);
+            closed = true;
+            i = end;
+        } else if (closed) {
+            refuse(assignment, "after a bracket a dot must follow, as in a[0].b");
+        } else {
+            steps.back() += path[i];
+        }
+    }
+    if (std::find(steps.begin(), steps.end(), "") != steps.end()) {
+        refuse(assignment, "a key is empty; write key.path=value");
+    }
+    return steps;
+}
+
+Value* list_item(Value& list, const std::string& step, const std::string& path,
+                 const std::string& assignment) {
+    const std::size_t size = list.items().size();
+    const bool is_number = step.size() < 10 && step.find_first_not_of("0123456789") == std::string::npos;
+    if (!is_number || std::stoul(step) >= size) {
+        refuse(assignment, "'" + path + "' is a list of " + std::to_string(size) +
+                               " items, there is no item '" + step + "'" +
+                               (size > 0 ? "; they are numbered from 0 to " + std::to_string(size - 1) : ""));
+    }
+    return &list.items()[std::stoul(step)];
+}
+
+void compare(const std::string& path, const Value* before, const Value* after,
+             std::vector<std::string>& lines) {
+    if (before != nullptr && after != nullptr) {
+        if (*before == *after) return;
+        const auto child = [&](const std::string& key) { return path.empty() ? key : path + "." + key; };
+        if (before->is_map() && after->is_map()) {
+            for (const auto& [key, value] : before->fields())
+                compare(child(key), &value, after->find(key), lines);
+            for (const auto& [key, value] : after->fields()) {
+                if (before->find(key) == nullptr) compare(child(key), nullptr, &value, lines);
+            }
+            return;
+        }
+        const auto holds_maps = [](const Value& list) {
+            return std::any_of(list.items().begin(), list.items().end(),
+                               [](const Value& v) { return v.is_map(); });
+        };
+        if (before->is_list() && after->is_list() && (holds_maps(*before) || holds_maps(*after))) {
+            const std::size_t count = std::max(before->items().size(), after->items().size());
+            for (std::size_t i = 0; i < count; ++i) {
+                compare(path + "[" + std::to_string(i) + "]",
+                        i < before->items().size() ? &before->items()[i] : nullptr,
+                        i < after->items().size() ? &after->items()[i] : nullptr, lines);
+            }
+            return;
+        }
+    }
+    const auto shown = [](const Value* value) { return value == nullptr ? "(absent)" : to_flow(*value); };
+    lines.push_back((path.empty() ? "" : path + ": ") + shown(before) + " → " + shown(after));
+}
+
+}  // namespace
+
+void apply_override(Value& root, const std::string& assignment) {
+    const auto equals = assignment.find('=');
+    if (equals == std::string::npos) refuse(assignment, "expected key.path=value");
+    const std::string path = assignment.substr(0, equals);
+    const auto steps = split_path(path, assignment);
+    Value value = parse_yaml_value(assignment.substr(equals + 1), "command line: " + path);
+    Value origin;
+    origin.place(std::make_shared<const std::string>("command line"), 0, 0);
+    value.place_like(origin, true);
+
+    // A copy, so that a refused override leaves the configuration as it was.
+    Value changed = root;
+    Value* at = &changed;
+    std::string walked;
+    for (const auto& step : steps) {
+        if (at->is_list()) {
+            at = list_item(*at, step, walked, assignment);
+            walked += "[" + step + "]";
+            continue;
+        }
+        if (at->is_scalar()) {
+            refuse(assignment, "'" + walked + "' is '" + at->as_text() + "', which has no keys below it");
+        }
+        if (at->find(step) == nullptr) {
+            Value fresh;
+            fresh.place_like(origin);
+            at->set(step, std::move(fresh));
+        }
+        at = at->find(step);
+        walked += (walked.empty() ? "" : ".") + step;
+    }
+    *at = std::move(value);
+    changed.set_path(root.path());
+    root = std::move(changed);
+}
+
+std::vector<std::string> differences(const Value& before, const Value& after) {
+    std::vector<std::string> lines;
+    compare("", &before, &after, lines);
+    return lines;
+}
+
+}  // namespace thalweg::core
