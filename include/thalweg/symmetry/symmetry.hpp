@@ -19,7 +19,7 @@ using Permutations = std::vector<Permutation>;
 /// A place where a group acts: elements [offset, offset + size·block) of an axis of a tensor, `block` neighbours moving
 /// together (a linear that follows a flattened convolution carries blocks of H·W).
 struct AxisUse {
-    std::size_t entry;        ///< index into Layout::entries()
+    std::size_t entry;  ///< index into Layout::entries()
     std::int64_t axis;
     std::int64_t offset = 0;
     std::int64_t block = 1;
@@ -60,13 +60,15 @@ bool is_identity(const Permutation& permutation);
 Permutation inverse(const Permutation& permutation);
 /// The permutation that acts like `first`, then `second`: result[i] = first[second[i]].
 Permutation compose(const Permutation& first, const Permutation& second);
+/// Group by group: permute(permute(θ, first), second) = permute(θ, compose(first, second)).
+Permutations compose(const Permutations& first, const Permutations& second);
 
 /// π(θ): a new parameter vector that computes the same function. Buffers (running statistics) move with their channels.
 model::Parameters permute(const model::Parameters& parameters, const Symmetries& symmetries,
                           const Permutations& permutations);
 
 /// One entry with the permutations of all groups but `except` applied (pass groups.size() for "all").
-at::Tensor permuted_entry(const model::Parameters& parameters, std::size_t entry, const Symmetries& symmetries,
-                          const Permutations& permutations, std::size_t except);
+at::Tensor permuted_entry(const model::Parameters& parameters, std::size_t entry,
+                          const Symmetries& symmetries, const Permutations& permutations, std::size_t except);
 
 }  // namespace thalweg::symmetry
