@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "thalweg/clients/schedule.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/random.hpp"
 #include "thalweg/core/registry.hpp"
@@ -60,7 +61,8 @@ class Objective {
     virtual ~Objective() = default;
     /// Adds the term's gradient at `local` to `gradient` and returns its value. `global`: the model the client started
     /// from (the same length).
-    virtual double add(std::span<const float> local, std::span<const float> global, std::span<float> gradient) const = 0;
+    virtual double add(std::span<const float> local, std::span<const float> global,
+                       std::span<float> gradient) const = 0;
     /// True when `add` does nothing (so that it is not called).
     virtual bool empty() const { return false; }
 };
@@ -71,11 +73,11 @@ struct TrainingPlan {
     core::Value algorithm;  ///< resolved plug-in sections
     core::Value objective;
     core::Value schedule;
-    std::int64_t epochs = 1;                ///< used when steps is empty
+    std::int64_t epochs = 1;  ///< used when steps is empty
     std::optional<std::int64_t> steps;
     std::int64_t batch_size = 32;
-    std::optional<double> clip;             ///< largest L2 norm of the gradient (with the objective's)
-    std::int64_t rounds = 1;                ///< of the experiment, for schedules over rounds
+    std::optional<double> clip;  ///< largest L2 norm of the gradient (with the objective's)
+    std::int64_t rounds = 1;     ///< of the experiment, for schedules over rounds
 
     /// The `clients` section's schema (algorithm, objective, schedule, epochs, steps, batch_size, clip, init,
     /// on_failure), shared by `run`, `train` and the documentation.
@@ -107,32 +109,53 @@ class BatchOrder {
 
 /// What came of a local training.
 struct LocalResult {
-    double loss = 0;  ///< mean over the last epoch's samples (over all steps when `steps` is less than an epoch)
+    /// Mean cross-entropy, without the objective's term, over the samples of the last epoch's worth of steps (of all
+    /// steps when there are fewer), each taken before its step.
+    double loss = 0;
     std::int64_t steps = 0;
     double seconds = 0;
 };
 
-/// Trains virtual clients one after another; buffers are kept between them. One per rank.
+/// Trains virtual clients one after another; buffers are kept between them. One per rank. The algorithm's state
+/// (momentum, Adam's moments) starts anew in every local training.
+///
+/// Batch norm over [N, C] has no statistics for a batch of one sample; for a graph that has such a norm, a last batch of
+/// one sample is left out of the epoch, and a client with one sample in all is a RunError.
 class LocalTrainer {
   public:
+    /// Keeps a reference to `graph`. UsageError for options of the plan's plug-ins that do not fit together.
     LocalTrainer(const model::ModelGraph& graph, TrainingPlan plan, std::uint64_t seed);
 
     /// Called now and then with the fraction done of this client's training.
     using Progress = std::function<void(double fraction)>;
 
-    /// Trains `parameters` in place, from where they stand, on `samples`. RunError names client, round and step when the
-    /// loss is not finite; Interrupted within one step of a signal. Not collective.
+    /// Trains `parameters` (float32) in place, from where they stand, on `samples`. Diverged names client, round and
+    /// step when the loss is not finite (or, with `clip`, the gradient's norm), and leaves `parameters` as they were
+    /// before that step, running statistics excepted; Interrupted within one step of a signal. Not collective.
     LocalResult train(model::Parameters& parameters, const data::SampleSet& samples, std::int64_t client,
                       std::int64_t round, const Progress& progress = {});
+    /// Optimizer steps of a client with so many samples.
     std::int64_t steps_for(std::int64_t samples) const;
+    /// `compiled` or `autograd`, for the record.
+    std::string step_name() const { return step_->name(); }
 
   private:
+    std::int64_t steps_per_epoch(std::int64_t samples) const;
+    void make_room(std::int64_t width);
+    double limit_gradient(std::span<float> gradient) const;
+    [[noreturn]] void report_divergence(const std::string& what, std::int64_t client, std::int64_t round,
+                                        std::int64_t step, std::int64_t steps) const;
+
     const model::ModelGraph& graph_;
     TrainingPlan plan_;
     std::uint64_t seed_;
     std::unique_ptr<LocalStep> step_;
     std::unique_ptr<Algorithm> algorithm_;
     std::unique_ptr<Objective> objective_;
+    std::unique_ptr<Schedule> schedule_;
+    bool needs_two_samples_ = false;  ///< a batch norm would see one value a channel in a batch of one
+    at::Tensor x_, y_;                ///< a batch: [batch_size, input shape…] and [batch_size]
+    std::vector<float> start_;        ///< the trainable entries the client started from, for the objective
 };
 
 /// A client's loss became NaN or infinite.
