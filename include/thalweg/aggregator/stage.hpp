@@ -64,7 +64,8 @@ class Stage {
   public:
     virtual ~Stage() = default;
     virtual StageTraits traits() const = 0;
-    /// Collective: every rank calls it, and errors are agreed on before it returns.
+    /// Collective: every rank calls it, and errors are agreed on before it returns. Puts new tensors into the state and
+    /// writes into none that it found there (see Update).
     virtual StageNotes apply(FusionState& state, const FusionContext& context) const = 0;
 };
 
@@ -96,6 +97,9 @@ struct StageReport {
     StageNotes notes;
 };
 
+/// RunError that names the client and the tensor when a model holds a NaN or an infinity. Not collective.
+void refuse_non_finite(const std::vector<Update>& updates);
+
 /// A checked sequence of stages: alignments, one reduction, finishers.
 class Pipeline {
   public:
@@ -103,7 +107,7 @@ class Pipeline {
     /// sense: no reduction or two, an alignment after it, a finisher before it, a mask nobody can use.
     explicit Pipeline(const core::Value& stages);
     /// The short form `weight_matching+mean+repair` or with options `mean(weights=uniform)`, as `fuse --pipeline`
-    /// takes it. `source` stands in messages.
+    /// takes it. UsageError (with the form and the whole text) for what cannot be read.
     static Pipeline parse(const std::string& text);
 
     struct Item {
@@ -117,21 +121,28 @@ class Pipeline {
     bool needs_holdout() const;
     bool needs_clients() const;
     bool changes_frame() const;
-    std::size_t reduction() const;  ///< index of the reduction
+    std::size_t reduction() const { return reduction_; }  ///< index of the reduction
+    /// UsageError, at the stage's place, when a stage needs the server's hold-out or the clients' statistics and there
+    /// are none. `run` asks too, but a command should before it trains anybody.
+    void require_sources(bool holdout, bool clients) const;
 
     /// Called after each stage with its index and the state (the same call on every rank).
     using Observer = std::function<void(std::size_t index, const FusionState& state)>;
-    /// Runs all stages; state.merged is the fused model afterwards. Collective.
+    /// Runs all stages; state.merged is the fused model afterwards. RunError that names the client when a model holds a
+    /// NaN or an infinity: such a model is never averaged in silently. Collective.
     std::vector<StageReport> run(FusionState& state, const FusionContext& context, const Observer& observer = {}) const;
 
   private:
+    void check_order() const;
     std::vector<Item> items_;
     core::Value options_;
+    std::size_t reduction_ = 0;
 };
 
 /// The exact weighted mean: summed in client-id order in double, each rank computing its slice of the vector after one
 /// exchange, renormalised entry by entry over the masks (an entry masked everywhere takes the plain mean). Counters take
-/// the maximum. The same bits on any number of ranks. Collective; the result is on every rank.
+/// the maximum. `weights` w_k in the members' order. The same bits on any number of ranks. RunError that names client and
+/// tensor when an update holds a NaN or an infinity. Collective; the result is on every rank.
 model::Parameters mean(const std::vector<Update>& updates, const FusionContext& context,
                        const std::vector<double>& weights);
 

@@ -38,13 +38,17 @@ class StatisticsSource {
     virtual std::vector<ChannelMoments> of_update(const Update& update,
                                                   const std::vector<std::size_t>& operations) = 0;
     /// Moments of the output of `operation` in the merged model (the same on every rank) over all of the source's
-    /// data, each client's moments weighing w_k for `clients`. Collective, the same result on every rank and any
-    /// number of ranks.
+    /// data. For `clients` each client's moments weigh w_k (m = Σ w_k m_k, v = Σ w_k (v_k + m_k²) − m²), given as sums
+    /// over as many values as all clients have together; for `server` members and weights do not matter. Collective,
+    /// the same result on every rank and any number of ranks.
     virtual ChannelMoments of_merged(const model::Parameters& merged, std::size_t operation,
                                      const std::vector<Member>& members, const std::vector<double>& weights) = 0;
+    /// The same source looking at no more than the first `limit` samples of the server's, or of each client's (0: all).
+    virtual std::unique_ptr<StatisticsSource> limited(std::int64_t limit) const = 0;
 };
 
-/// The server's hold-out: the same samples for every model.
+/// The server's hold-out: the same samples for every model, in chunks of 500 that are combined in index order. Keeps
+/// references to `graph` and `communicator`. UsageError when there are no samples.
 std::unique_ptr<StatisticsSource> server_statistics(const model::ModelGraph& graph,
                                                     std::shared_ptr<const data::SampleSet> samples,
                                                     core::Communicator& communicator);
@@ -57,7 +61,8 @@ std::unique_ptr<StatisticsSource> client_statistics(
     core::Communicator& communicator, std::int64_t limit);
 
 /// Hands out a set in fixed batches of `batch` samples as tensors [n, sample shape…], in index order, so that results
-/// do not depend on who evaluates. `stride` and `first` select batches first, first + stride, …
+/// do not depend on who evaluates. `stride` and `first` select batches first, first + stride, … The tensors are valid
+/// during the call only: the next batch overwrites them. RunError when samples are not of that shape's size.
 void for_each_batch(const data::SampleSet& samples, const std::vector<std::int64_t>& sample_shape,
                     const std::function<void(std::int64_t batch_index, const at::Tensor& x, const at::Tensor& y)>& use,
                     std::int64_t batch = 500, std::int64_t first = 0, std::int64_t stride = 1);

@@ -10,7 +10,9 @@
 
 namespace thalweg::aggregator {
 
-/// What a client sends.
+/// What a client sends. Tensors are shared, never written: a stage that changes an update (or the merged model) puts a
+/// new tensor in place of the old one, so that whoever kept the old one (an observer, a second pipeline over the same
+/// updates) still has it.
 struct Update {
     std::int64_t client = 0;
     std::int64_t samples = 0;
@@ -28,7 +30,10 @@ struct Member {
 
 enum class Weighting { samples, uniform };
 
-/// w_k, summing to 1, in the members' order.
+/// w_k, summing to 1, in the members' order. UsageError when they are to go by samples and nobody has any.
 std::vector<double> weights(const std::vector<Member>& members, Weighting weighting);
+
+/// Of an option's text: `samples` or `uniform`.
+Weighting weighting_of(const std::string& name);
 
 }  // namespace thalweg::aggregator

@@ -1,0 +1,74 @@
+#include "thalweg/aggregator/repair.hpp"
+
+#include <torch/types.h>
+
+#include "thalweg/aggregator/stage.hpp"
+
+namespace thalweg::aggregator {
+
+namespace {
+
+/// See repair().
+class Repair final : public Stage {
+  public:
+    explicit Repair(const core::Value& options)
+        : statistics_(options["statistics"].as_text()),
+          samples_(options["samples"].as_int()),
+          weighting_(weighting_of(options["weights"].as_text())),
+          options_(RepairOptions::from(options["target"].as_text(), options["average"].as_text(),
+                                       options["mode"].as_text(), options["classifier"].as_bool())) {}
+
+    StageTraits traits() const override {
+        return {.kind = StageKind::finisher,
+                .needs_holdout = statistics_ == "server",
+                .needs_clients = statistics_ == "clients"};
+    }
+
+    StageNotes apply(FusionState& state, const FusionContext& context) const override {
+        const auto w =
+            core::collectively(context.communicator, [&] { return weights(context.members, weighting_); });
+        const auto source = source_of(statistics_, context).limited(samples_);
+        model::Parameters merged = state.merged.clone();
+        const auto report = repair(merged, state, context, *source, w, options_);
+        state.merged = merged;
+        return report.notes();
+    }
+
+  private:
+    std::string statistics_;
+    std::int64_t samples_;
+    Weighting weighting_;
+    RepairOptions options_;
+};
+
+const StageRegistration registration{
+    {.kind = "stage",
+     .name = "repair",
+     .help = "gives the merged model's pre-activations the means and deviations the clients' models have",
+     .citation =
+         "Jordan et al., REPAIR: REnormalizing Permuted Activations for Interpolation Repair, ICLR 2023",
+     .options =
+         {core::choice("statistics", {"server", "clients"},
+                       "whose data: the server's hold-out, or moments that clients send of their own")
+              .by_default("server"),
+          core::choice("target", {"within", "pooled"},
+                       "the average of the clients' deviations, or the deviation of their pooled values")
+              .by_default("within"),
+          core::choice("average", {"std", "variance"},
+                       "what is averaged over clients for the target 'within'")
+              .by_default("std"),
+          core::choice("mode", {"repair", "rescale", "reshift"},
+                       "means and deviations, deviations only, means only")
+              .by_default("repair"),
+          core::boolean("classifier", "repair the last layer (the logits) too").by_default(false),
+          core::integer("samples",
+                        "look at no more than so many samples of the server's, or of each client's; 0: all")
+              .at_least(0)
+              .by_default(0),
+          core::choice("weights", {"samples", "uniform"}, "what a client counts: its samples, or all alike")
+              .by_default("samples")}},
+    [](const core::Value& options) { return std::make_unique<Repair>(options); }};
+
+}  // namespace
+
+}  // namespace thalweg::aggregator

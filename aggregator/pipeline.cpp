@@ -1,0 +1,126 @@
+#include <torch/types.h>
+
+#include <algorithm>
+#include <chrono>
+#include <stdexcept>
+
+#include "thalweg/aggregator/exchange.hpp"
+#include "thalweg/aggregator/stage.hpp"
+#include "thalweg/core/error.hpp"
+
+namespace thalweg::aggregator {
+
+namespace {
+
+bool is_alignment(const Pipeline::Item& item) {
+    return item.traits.kind == StageKind::per_update || item.traits.kind == StageKind::cross_update;
+}
+
+}  // namespace
+
+Pipeline::Pipeline(const core::Value& stages) : options_(stages) {
+    if (!stages.is_list()) stages.reject("must be a list of stages, such as [merge_many, mean, repair]");
+    for (const core::Value& options : options_.items()) {
+        Item item;
+        item.name = options["kind"].as_text();
+        item.options = options;
+        item.stage = core::Registry<std::unique_ptr<Stage>>::make(options);
+        item.traits = item.stage->traits();
+        items_.push_back(std::move(item));
+    }
+    check_order();
+    reduction_ = static_cast<std::size_t>(
+        std::find_if(items_.begin(), items_.end(),
+                     [](const Item& item) { return item.traits.kind == StageKind::reduction; }) -
+        items_.begin());
+}
+
+void Pipeline::check_order() const {
+    const Item* reduction = nullptr;
+    const Item* masking = nullptr;  // the last stage that set a mask nobody has used yet
+    for (const Item& item : items_) {
+        const bool is_reduction = item.traits.kind == StageKind::reduction;
+        if (reduction != nullptr && is_reduction) {
+            item.options.reject(item.name + " is a second reduction: " + reduction->name +
+                                " has made one model already. Keep one of the two.");
+        }
+        if (reduction != nullptr && is_alignment(item)) {
+            item.options.reject(item.name + " works on the clients' models and comes after the reduction " +
+                                reduction->name + ", which has made one model of them. Put it before " +
+                                reduction->name + ".");
+        }
+        if (reduction == nullptr && item.traits.kind == StageKind::finisher) {
+            item.options.reject(
+                item.name +
+                " is a finisher: it mends the merged model and comes before any reduction has "
+                "made one. Put it after the reduction.");
+        }
+        if (masking != nullptr && reduction == nullptr && !item.traits.uses_mask) {
+            item.options.reject(item.name + " cannot use the mask that " + masking->name +
+                                " sets before it. Put " + masking->name +
+                                (is_reduction
+                                     ? " in a mode that sets no mask, or choose a reduction that uses "
+                                       "masks, such as mean."
+                                     : " after " + item.name + "."));
+        }
+        if (is_reduction) reduction = &item;
+        if (item.traits.sets_mask) masking = &item;
+    }
+    if (reduction == nullptr) {
+        options_.reject(
+            "has no reduction, the stage that makes one model of the clients'. Give alignments (or none), "
+            "one "
+            "reduction, finishers (or none): weight_matching, mean, repair.");
+    }
+}
+
+bool Pipeline::needs_holdout() const {
+    return std::any_of(items_.begin(), items_.end(), [](const Item& i) { return i.traits.needs_holdout; });
+}
+
+bool Pipeline::needs_clients() const {
+    return std::any_of(items_.begin(), items_.end(), [](const Item& i) { return i.traits.needs_clients; });
+}
+
+bool Pipeline::changes_frame() const {
+    return std::any_of(items_.begin(), items_.end(), [](const Item& i) { return i.traits.changes_frame; });
+}
+
+void Pipeline::require_sources(bool holdout, bool clients) const {
+    for (const Item& item : items_) {
+        if (item.traits.needs_holdout && !holdout) {
+            item.options.reject(item.name +
+                                " looks at samples of the server's, and the server has none. Hold some out "
+                                "(data.holdout: 1000), or name the data on the command line (--data).");
+        }
+        if (item.traits.needs_clients && !clients) {
+            item.options.reject(
+                item.name +
+                " asks the clients for statistics, and there are no clients to ask here. Use the "
+                "server's samples (statistics: server).");
+        }
+    }
+}
+
+std::vector<StageReport> Pipeline::run(FusionState& state, const FusionContext& context,
+                                       const Observer& observer) const {
+    require_sources(context.server != nullptr || context.holdout != nullptr, context.clients != nullptr);
+    core::collectively(context.communicator, [&] {
+        if (context.members.empty()) throw std::logic_error("a fusion of no models");
+        check_updates(state.updates, context);
+        refuse_non_finite(state.updates);
+    });
+    std::vector<StageReport> reports;
+    for (std::size_t i = 0; i < items_.size(); ++i) {
+        const auto start = std::chrono::steady_clock::now();
+        StageReport report;
+        report.name = items_[i].name;
+        report.notes = items_[i].stage->apply(state, context);
+        report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        reports.push_back(std::move(report));
+        if (observer) observer(i, state);
+    }
+    return reports;
+}
+
+}  // namespace thalweg::aggregator

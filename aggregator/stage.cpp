@@ -1,0 +1,86 @@
+#include "thalweg/aggregator/stage.hpp"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "thalweg/aggregator/exchange.hpp"
+#include "thalweg/core/error.hpp"
+#include "thalweg/core/interrupt.hpp"
+
+namespace thalweg::aggregator {
+
+StageNotes PerUpdateStage::apply(FusionState& state, const FusionContext& context) const {
+    model::Parameters common;
+    if (traits().needs_anchor) common = resolve_anchor(anchor(), state, context);
+    core::collectively(context.communicator, [&] {
+        for (Update& update : state.updates) {
+            core::check_interrupt();
+            treat(update, common, context);
+        }
+    });
+    return {};
+}
+
+model::Parameters resolve_anchor(const std::string& which, const FusionState& state,
+                                 const FusionContext& context) {
+    if (which != "global" && which != "first" && which != "largest") {
+        throw std::logic_error("no anchor is called " + which);
+    }
+    if (which == "global" && context.global != nullptr) return *context.global;
+    core::collectively(context.communicator, [&] { check_updates(state.updates, context); });
+    auto chosen = context.members.begin();
+    if (which == "largest") {
+        chosen = std::max_element(context.members.begin(), context.members.end(),
+                                  [](const Member& a, const Member& b) { return a.samples < b.samples; });
+    }
+    model::Parameters mine;
+    for (const Update& update : state.updates) {
+        if (update.client == chosen->client) mine = update.parameters;
+    }
+    return broadcast_parameters(mine, chosen->owner, context);
+}
+
+std::vector<Update> gather_updates(const FusionState& state, const FusionContext& context) {
+    auto& communicator = context.communicator;
+    core::collectively(communicator, [&] { check_updates(state.updates, context); });
+    const auto has_mask =
+        gather_member_rows(communicator, context.members, 1,
+                           [&, next = std::size_t{0}](std::size_t, std::span<double> row) mutable {
+                               row[0] = state.updates[next++].mask.defined() ? 1 : 0;
+                           });
+    std::vector<Update> all;
+    std::size_t next = 0;
+    for (std::size_t k = 0; k < context.members.size(); ++k) {
+        const Member& member = context.members[k];
+        const bool is_mine = member.owner == communicator.rank();
+        Update update;
+        if (is_mine) update = state.updates[next++];
+        update.client = member.client;
+        update.samples = member.samples;
+        update.parameters = broadcast_parameters(update.parameters, member.owner, context);
+        if (has_mask[k] != 0 && communicator.size() > 1) {
+            if (!is_mine) update.mask = at::empty({context.graph.layout->trainable_size()}, at::kBool);
+            communicator.broadcast({static_cast<std::byte*>(update.mask.data_ptr()),
+                                    static_cast<std::size_t>(update.mask.numel())},
+                                   member.owner);
+        }
+        all.push_back(std::move(update));
+    }
+    return all;
+}
+
+void refuse_non_finite(const std::vector<Update>& updates) {
+    for (const Update& update : updates) {
+        if (const auto fault = update.parameters.first_non_finite()) {
+            throw core::RunError(
+                "client " + std::to_string(update.client) +
+                "'s model holds values that are NaN or infinite, the first in " + *fault +
+                "; such a model cannot be fused with others. Its training has most likely "
+                "diverged: lower the learning rate or clip gradients, or leave the client out.");
+        }
+    }
+}
+
+}  // namespace thalweg::aggregator

@@ -1,0 +1,249 @@
+#include "thalweg/aggregator/statistics.hpp"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+
+#include "thalweg/aggregator/exchange.hpp"
+#include "thalweg/core/error.hpp"
+#include "thalweg/core/interrupt.hpp"
+#include "thalweg/model/interpreter.hpp"
+
+namespace thalweg::aggregator {
+
+namespace {
+
+constexpr std::int64_t chunk_length = 500;
+
+std::int64_t chunks_of(const data::SampleSet& samples) {
+    return (samples.size() + chunk_length - 1) / chunk_length;
+}
+
+std::int64_t channels_of(const model::ModelGraph& graph, std::size_t operation) {
+    return graph.shapes[static_cast<std::size_t>(graph.operations[operation].output)].front();
+}
+
+/// The first samples of a set.
+class Prefix final : public data::SampleSet {
+  public:
+    Prefix(std::shared_ptr<const data::SampleSet> base, std::int64_t size)
+        : base_(std::move(base)), size_(size) {}
+    std::int64_t size() const override { return size_; }
+    std::int64_t label(std::int64_t index) const override { return base_->label(index); }
+    std::int64_t width() const override { return base_->width(); }
+    void gather(std::span<const std::int64_t> indices, float* x, std::int64_t* y) const override {
+        base_->gather(indices, x, y);
+    }
+
+  private:
+    std::shared_ptr<const data::SampleSet> base_;
+    std::int64_t size_;
+};
+
+std::shared_ptr<const data::SampleSet> limited_to(std::shared_ptr<const data::SampleSet> samples,
+                                                  std::int64_t limit) {
+    if (limit == 0 || limit >= samples->size()) return samples;
+    return std::make_shared<Prefix>(std::move(samples), limit);
+}
+
+/// Moments of the chunks first, first + stride, …, handed to `use` one chunk after another.
+void chunk_moments(
+    const model::ModelGraph& graph, const model::Parameters& parameters, const data::SampleSet& samples,
+    const std::vector<std::size_t>& operations, std::int64_t first, std::int64_t stride,
+    const std::function<void(std::int64_t chunk, const std::vector<ChannelMoments>& moments)>& use) {
+    if (operations.empty()) return;
+    const auto views = model::views(parameters);
+    for_each_batch(
+        samples, graph.input_shape(),
+        [&](std::int64_t chunk, const at::Tensor& x, const at::Tensor&) {
+            std::vector<ChannelMoments> moments(operations.size());
+            const auto tap = [&](std::size_t operation, const at::Tensor& output) {
+                const auto found = std::lower_bound(operations.begin(), operations.end(), operation);
+                if (found == operations.end() || *found != operation) return;
+                moments[static_cast<std::size_t>(found - operations.begin())].add(output);
+            };
+            model::forward(graph, views, parameters.is_double() ? x.to(at::kDouble) : x,
+                           model::Mode::evaluate, tap, operations.back());
+            use(chunk, moments);
+        },
+        chunk_length, first, stride);
+}
+
+/// All chunks on this rank. Chunk by chunk and then summed, as of_merged does: the same model has the same bits.
+std::vector<ChannelMoments> all_moments(const model::ModelGraph& graph, const model::Parameters& parameters,
+                                        const data::SampleSet& samples,
+                                        const std::vector<std::size_t>& operations) {
+    std::vector<ChannelMoments> total(operations.size());
+    chunk_moments(graph, parameters, samples, operations, 0, 1,
+                  [&](std::int64_t, const std::vector<ChannelMoments>& moments) {
+                      for (std::size_t i = 0; i < total.size(); ++i) total[i].add(moments[i]);
+                  });
+    return total;
+}
+
+/// [count, sums, sums of squares]
+void write_row(const ChannelMoments& moments, std::span<double> row) {
+    row[0] = moments.count;
+    std::copy(moments.sum.begin(), moments.sum.end(), row.begin() + 1);
+    std::copy(moments.sum_of_squares.begin(), moments.sum_of_squares.end(),
+              row.begin() + 1 + static_cast<std::ptrdiff_t>(moments.sum.size()));
+}
+
+ChannelMoments read_row(std::span<const double> row) {
+    const auto channels = (row.size() - 1) / 2;
+    ChannelMoments moments;
+    moments.count = row[0];
+    moments.sum.assign(row.begin() + 1, row.begin() + 1 + static_cast<std::ptrdiff_t>(channels));
+    moments.sum_of_squares.assign(row.begin() + 1 + static_cast<std::ptrdiff_t>(channels), row.end());
+    return moments;
+}
+
+class ServerStatistics final : public StatisticsSource {
+  public:
+    ServerStatistics(const model::ModelGraph& graph, std::shared_ptr<const data::SampleSet> samples,
+                     core::Communicator& communicator)
+        : graph_(graph), samples_(std::move(samples)), communicator_(communicator) {
+        if (samples_ == nullptr || samples_->size() == 0) {
+            throw core::UsageError(
+                "statistics of the server's samples are asked for and it has none; hold some out "
+                "(data.holdout: 1000)");
+        }
+    }
+
+    std::string name() const override { return "server"; }
+
+    std::vector<ChannelMoments> of_update(const Update& update,
+                                          const std::vector<std::size_t>& operations) override {
+        return all_moments(graph_, update.parameters, *samples_, operations);
+    }
+
+    ChannelMoments of_merged(const model::Parameters& merged, std::size_t operation,
+                             const std::vector<Member>&, const std::vector<double>&) override {
+        const std::int64_t width = 1 + 2 * channels_of(graph_, operation);
+        const auto rows = core::gather_rows(
+            communicator_, chunks_of(*samples_), width, [&](std::int64_t chunk, std::span<double> row) {
+                chunk_moments(graph_, merged, *samples_, {operation}, chunk, chunks_of(*samples_),
+                              [&](std::int64_t, const auto& moments) { write_row(moments.front(), row); });
+            });
+        ChannelMoments total;
+        for (std::int64_t chunk = 0; chunk < chunks_of(*samples_); ++chunk) {
+            total.add(read_row(std::span(rows).subspan(static_cast<std::size_t>(chunk * width),
+                                                       static_cast<std::size_t>(width))));
+        }
+        return total;
+    }
+
+    std::unique_ptr<StatisticsSource> limited(std::int64_t limit) const override {
+        return std::make_unique<ServerStatistics>(graph_, limited_to(samples_, limit), communicator_);
+    }
+
+  private:
+    const model::ModelGraph& graph_;
+    std::shared_ptr<const data::SampleSet> samples_;
+    core::Communicator& communicator_;
+};
+
+class ClientStatistics final : public StatisticsSource {
+  public:
+    using Samples = std::function<std::shared_ptr<const data::SampleSet>(std::int64_t client)>;
+    ClientStatistics(const model::ModelGraph& graph, Samples samples, core::Communicator& communicator,
+                     std::int64_t limit)
+        : graph_(graph), samples_(std::move(samples)), communicator_(communicator), limit_(limit) {}
+
+    std::string name() const override { return "clients"; }
+
+    std::vector<ChannelMoments> of_update(const Update& update,
+                                          const std::vector<std::size_t>& operations) override {
+        return all_moments(graph_, update.parameters, *part(update.client), operations);
+    }
+
+    ChannelMoments of_merged(const model::Parameters& merged, std::size_t operation,
+                             const std::vector<Member>& members,
+                             const std::vector<double>& weights) override {
+        if (weights.size() != members.size()) throw std::logic_error("a weight for each member");
+        const std::int64_t channels = channels_of(graph_, operation), width = 1 + 2 * channels;
+        const auto rows =
+            gather_member_rows(communicator_, members, width, [&](std::size_t k, std::span<double> row) {
+                write_row(all_moments(graph_, merged, *part(members[k].client), {operation}).front(), row);
+            });
+        ChannelMoments total;
+        total.sum.assign(static_cast<std::size_t>(channels), 0);
+        total.sum_of_squares = total.sum;
+        for (std::size_t k = 0; k < members.size(); ++k) {
+            const auto row = read_row(std::span(rows).subspan(k * static_cast<std::size_t>(width),
+                                                              static_cast<std::size_t>(width)));
+            total.count += row.count;
+            for (std::size_t c = 0; c < total.sum.size(); ++c) {
+                total.sum[c] += weights[k] * row.sum[c] / row.count;
+                total.sum_of_squares[c] += weights[k] * row.sum_of_squares[c] / row.count;
+            }
+        }
+        for (double& sum : total.sum) sum *= total.count;
+        for (double& sum : total.sum_of_squares) sum *= total.count;
+        return total;
+    }
+
+    std::unique_ptr<StatisticsSource> limited(std::int64_t limit) const override {
+        const std::int64_t both = limit == 0 || (limit_ != 0 && limit_ < limit) ? limit_ : limit;
+        return std::make_unique<ClientStatistics>(graph_, samples_, communicator_, both);
+    }
+
+  private:
+    std::shared_ptr<const data::SampleSet> part(std::int64_t client) const {
+        auto samples = samples_(client);
+        if (samples == nullptr || samples->size() == 0) {
+            throw core::RunError("client " + std::to_string(client) +
+                                 " is asked for statistics of its samples and has none");
+        }
+        return limited_to(std::move(samples), limit_);
+    }
+
+    const model::ModelGraph& graph_;
+    Samples samples_;
+    core::Communicator& communicator_;
+    std::int64_t limit_;
+};
+
+}  // namespace
+
+std::unique_ptr<StatisticsSource> server_statistics(const model::ModelGraph& graph,
+                                                    std::shared_ptr<const data::SampleSet> samples,
+                                                    core::Communicator& communicator) {
+    return std::make_unique<ServerStatistics>(graph, std::move(samples), communicator);
+}
+
+std::unique_ptr<StatisticsSource> client_statistics(
+    const model::ModelGraph& graph,
+    std::function<std::shared_ptr<const data::SampleSet>(std::int64_t client)> client_samples,
+    core::Communicator& communicator, std::int64_t limit) {
+    return std::make_unique<ClientStatistics>(graph, std::move(client_samples), communicator, limit);
+}
+
+void for_each_batch(
+    const data::SampleSet& samples, const std::vector<std::int64_t>& sample_shape,
+    const std::function<void(std::int64_t batch_index, const at::Tensor& x, const at::Tensor& y)>& use,
+    std::int64_t batch, std::int64_t first, std::int64_t stride) {
+    const std::int64_t elements =
+        std::accumulate(sample_shape.begin(), sample_shape.end(), std::int64_t{1}, std::multiplies<>());
+    if (elements != samples.width()) {
+        throw core::RunError("the model takes samples of " + std::to_string(elements) +
+                             " values and the data have " + std::to_string(samples.width()));
+    }
+    std::vector<std::int64_t> shape{std::min(batch, samples.size())};
+    shape.insert(shape.end(), sample_shape.begin(), sample_shape.end());
+    const at::Tensor x = at::empty(shape, at::kFloat), y = at::empty({shape.front()}, at::kLong);
+    std::vector<std::int64_t> indices;
+    for (std::int64_t b = first; b * batch < samples.size(); b += stride) {
+        core::check_interrupt();
+        const std::int64_t begin = b * batch, n = std::min(batch, samples.size() - begin);
+        indices.resize(static_cast<std::size_t>(n));
+        std::iota(indices.begin(), indices.end(), begin);
+        samples.gather(indices, x.data_ptr<float>(), y.data_ptr<std::int64_t>());
+        use(b, x.narrow(0, 0, n), y.narrow(0, 0, n));
+    }
+}
+
+}  // namespace thalweg::aggregator
