@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace thalweg::model {
+
+/// What is wrong with a file's bytes; whoever knows the file's name turns it into a RunError.
+class FormatError : public std::runtime_error {
+  public:
+    using std::runtime_error::runtime_error;
+};
+
+/// The records of a zip archive held in memory, uncompressed ones only, which is what torch.save writes. Our own
+/// because LibTorch's reader is compiled without the check of the CRCs. Every offset and length is checked: damaged
+/// archives are a FormatError.
+class ZipArchive {
+  public:
+    explicit ZipArchive(std::string content);
+
+    bool has(const std::string& name) const { return records_.count(name) > 0; }
+    /// The record's bytes, valid as long as the archive. FormatError when it is missing or its CRC is wrong.
+    std::string_view record(const std::string& name) const;
+    /// The folder that all records are in, with its slash (`archive/`).
+    const std::string& folder() const { return folder_; }
+
+  private:
+    struct Record {
+        std::uint64_t header = 0;  ///< offset of the local header
+        std::uint64_t size = 0;
+        std::uint32_t crc = 0;
+    };
+    struct Directory {
+        std::uint64_t offset = 0, size = 0, entries = 0;
+    };
+    Directory find_directory() const;
+    void read_directory(const Directory& directory);
+    std::string content_;
+    std::string folder_;
+    std::map<std::string, Record> records_;
+};
+
+}  // namespace thalweg::model
