@@ -15,14 +15,14 @@ namespace thalweg::aggregator {
 /// Result of bringing B into A's basin.
 struct MatchResult {
     symmetry::Permutations permutations;  ///< apply to B
-    double objective = 0;                 ///< weight matching: ⟨A, π(B)⟩ over trainable entries; activation: Σ correlation
+    double objective = 0;  ///< weight matching: ⟨A, π(B)⟩ over trainable entries; activation: Σ correlation
     int sweeps = 0;
 };
 
 struct WeightMatchingOptions {
     int max_sweeps = 100;
     double tolerance = 1e-12;  ///< a group must gain more than this (relative to the objective's scale)
-    int restarts = 1;          ///< runs from random permutations beyond the first, which starts at the identity
+    int restarts = 1;  ///< runs in all: the first starts at the identity, the others at random permutations
 };
 
 /// Weight matching (Ainsworth, Hayase & Srinivasa, Git Re-Basin, ICLR 2023, algorithm 1): coordinate descent over groups
@@ -52,8 +52,9 @@ double distance(const model::Parameters& a, const model::Parameters& b);
 /// Aligns one model to another by method name (`weight_matching`, `activation_matching`), for `align` and `lmc`.
 /// `samples` may be null for methods that need none; UsageError otherwise. Valid names: `alignment_methods()`.
 MatchResult align(const std::string& method, const model::ModelGraph& graph,
-                  const symmetry::Symmetries& symmetries, const model::Parameters& a, const model::Parameters& b,
-                  const data::SampleSet* samples, std::uint64_t seed, int restarts);
+                  const symmetry::Symmetries& symmetries, const model::Parameters& a,
+                  const model::Parameters& b, const data::SampleSet* samples, std::uint64_t seed,
+                  int restarts);
 std::vector<std::string> alignment_methods();
 
 }  // namespace thalweg::aggregator

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+#include "thalweg/aggregator/update.hpp"
+#include "thalweg/model/graph.hpp"
+#include "thalweg/symmetry/assignment.hpp"
+#include "thalweg/symmetry/symmetry.hpp"
+
+namespace thalweg::aggregator {
+
+/// std::logic_error unless both models have the graph's layout and one floating type.
+void require_same_layout(const model::ModelGraph& graph, const model::Parameters& a,
+                         const model::Parameters& b);
+
+/// The assignment that maximises `gain` [n, n], float or double. RunError naming the group when the gain is not finite
+/// (a model with a NaN, or with values whose products overflow).
+symmetry::Permutation best_assignment(symmetry::AssignmentSolver& solver, const at::Tensor& gain,
+                                      const std::string& group);
+
+/// The update in its new frame: its parameters permuted, and its mask with them.
+void apply(const symmetry::Permutations& permutations, const symmetry::Symmetries& symmetries,
+           Update& update);
+
+}  // namespace thalweg::aggregator
