@@ -36,8 +36,8 @@ symmetry::Permutation best_assignment(symmetry::AssignmentSolver& solver, const 
     }
 }
 
-void apply(const symmetry::Permutations& permutations, const symmetry::Symmetries& symmetries,
-           Update& update) {
+void permute_update(Update& update, const symmetry::Symmetries& symmetries,
+                    const symmetry::Permutations& permutations) {
     update.parameters = symmetry::permute(update.parameters, symmetries, permutations);
     if (!update.mask.defined()) return;
     model::Parameters mask(update.parameters.layout);

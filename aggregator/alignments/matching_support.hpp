@@ -21,7 +21,7 @@ symmetry::Permutation best_assignment(symmetry::AssignmentSolver& solver, const 
                                       const std::string& group);
 
 /// The update in its new frame: its parameters permuted, and its mask with them.
-void apply(const symmetry::Permutations& permutations, const symmetry::Symmetries& symmetries,
-           Update& update);
+void permute_update(Update& update, const symmetry::Symmetries& symmetries,
+                    const symmetry::Permutations& permutations);
 
 }  // namespace thalweg::aggregator
