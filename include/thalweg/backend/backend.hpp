@@ -10,9 +10,12 @@
 
 namespace thalweg::backend {
 
-/// The machines a run has: one process, or the ranks of an `mpirun`. Owns MPI's lifetime; made once, by main. MPI is
-/// started only under mpirun (or with `force_mpi`), so that a single process needs neither MPI's start-up time nor its
-/// permission to run as root.
+/// The machines a run has: one process, or the ranks of an `mpirun`. Owns MPI's lifetime; made once, by main, and gone
+/// last: nothing may use the communicator, or memory it shares, after it. MPI is started only under mpirun, so that a
+/// single process needs neither MPI's start-up time nor its permission to run as root.
+///
+/// Its end is collective. A rank that leaves on an error the others do not share (Interrupted among them) calls `abort`
+/// instead.
 class Backend {
   public:
     virtual ~Backend() = default;
