@@ -83,6 +83,14 @@ class Descriptor {
     int fd_;
 };
 
+/// False (and errno) when the disk refused. EINVAL: a file system that cannot flush.
+bool flush(int fd) {
+    int result = 0;
+    do result = ::fsync(fd);
+    while (result != 0 && errno == EINTR);
+    return result == 0 || errno == EINVAL;
+}
+
 /// False (and errno) when not everything could be written.
 bool write_all(int fd, const std::string& text) {
     for (std::size_t done = 0; done < text.size();) {
@@ -178,7 +186,7 @@ void RunFolder::append_round(const Json& line) const {
     if (file.get() < 0) cannot_write(path, errno);
     struct stat before {};
     if (::fstat(file.get(), &before) != 0) cannot_write(path, errno);
-    if (!write_all(file.get(), text) || ::fsync(file.get()) != 0) {
+    if (!write_all(file.get(), text) || !flush(file.get())) {
         const int error = errno;
         // A full disk takes half a line: take it back, so that the file stays whole. When that fails, too, the next
         // resume drops the torn line.

@@ -1,0 +1,101 @@
+#include "finishing.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "thalweg/core/error.hpp"
+#include "thalweg/core/schema.hpp"
+
+namespace thalweg::analysis {
+
+namespace {
+
+const std::vector<std::string> known{"none", "repair", "rescale", "reset_batch_norm"};
+
+aggregator::RepairOptions repair_options(const std::string& how) {
+    aggregator::RepairOptions options;
+    if (how == "rescale") options.mode = aggregator::RepairOptions::Mode::rescale;
+    return options;
+}
+
+/// The moments of some of the operations.
+aggregator::EndMoments selected(const aggregator::EndMoments& all,
+                                const std::vector<std::size_t>& operations) {
+    aggregator::EndMoments some{operations,
+                                std::vector<std::vector<aggregator::ChannelMoments>>(all.ends.size())};
+    for (const std::size_t operation : operations) {
+        const auto at =
+            std::find(all.operations.begin(), all.operations.end(), operation) - all.operations.begin();
+        for (std::size_t k = 0; k < all.ends.size(); ++k) {
+            some.ends[k].push_back(all.ends[k].at(static_cast<std::size_t>(at)));
+        }
+    }
+    return some;
+}
+
+}  // namespace
+
+Finisher::Finisher(const model::ModelGraph& graph, const model::Parameters& a, const model::Parameters& b,
+                   const std::string& how, std::shared_ptr<const data::SampleSet> calibration,
+                   core::Communicator& communicator)
+    : graph_(graph),
+      how_(how),
+      calibration_(std::move(calibration)),
+      communicator_(communicator),
+      members_{{.client = 0, .samples = 1, .owner = 0},
+               {.client = 1, .samples = 1, .owner = 1 % communicator.size()}} {
+    if (std::find(known.begin(), known.end(), how) == known.end()) {
+        throw core::UsageError(core::unknown_name("finish", how, known));
+    }
+    if (!calibration_) {
+        if (how != "none") {
+            throw core::UsageError("The finish '" + how + "' needs samples to look at, and there are none.");
+        }
+        return;
+    }
+    aggregator::FusionState ends;
+    for (const auto& member : members_) {
+        if (member.owner != communicator.rank()) continue;
+        ends.updates.push_back(
+            {.client = member.client, .samples = 1, .parameters = member.client == 0 ? a : b, .mask = {}});
+    }
+    const auto source = aggregator::server_statistics(graph_, calibration_, communicator_);
+    ends_ = aggregator::end_moments(ends, context(communicator_), *source, variance_ratio_operations(graph_));
+    repaired_ends_ = selected(ends_, aggregator::repaired_operations(graph_, repair_options(how)));
+}
+
+aggregator::FusionContext Finisher::context(core::Communicator& communicator) const {
+    return {.graph = graph_,
+            .symmetries = symmetries_,
+            .communicator = communicator,
+            .members = members_,
+            .holdout = nullptr};
+}
+
+model::Parameters Finisher::finish(const model::Parameters& between, double lambda) const {
+    if (how_ == "none") return between;
+    core::SelfCommunicator alone;
+    const auto source = aggregator::server_statistics(graph_, calibration_, alone);
+    const std::vector<double> weights{1 - lambda, lambda};
+    model::Parameters mended = between.clone();
+    if (how_ == "reset_batch_norm") {
+        aggregator::reset_batch_norm(mended, context(alone), *source, weights);
+    } else {
+        aggregator::repair(mended, repaired_ends_, context(alone), *source, weights, repair_options(how_));
+    }
+    return mended;
+}
+
+std::vector<double> Finisher::midpoint_variance_ratio(const model::Parameters& a,
+                                                      const model::Parameters& b) const {
+    const auto source = aggregator::server_statistics(graph_, calibration_, communicator_);
+    const auto midpoint =
+        core::collectively(communicator_, [&] { return finish(interpolate(a, b, 0.5), 0.5); });
+    std::vector<double> ratios;
+    for (const auto& layer : variance_ratio(midpoint, ends_, context(communicator_), *source, {0.5, 0.5})) {
+        ratios.push_back(layer.ratio);
+    }
+    return ratios;
+}
+
+}  // namespace thalweg::analysis

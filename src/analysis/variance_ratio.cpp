@@ -1,0 +1,51 @@
+#include <torch/types.h>
+
+#include "thalweg/analysis/measures.hpp"
+
+namespace thalweg::analysis {
+
+namespace {
+
+double mean_variance(const aggregator::ChannelMoments& moments) {
+    const std::vector<double> variances = moments.variance();
+    double sum = 0;
+    for (const double variance : variances) sum += variance;
+    return sum / static_cast<double>(variances.size());
+}
+
+}  // namespace
+
+std::vector<std::size_t> variance_ratio_operations(const model::ModelGraph& graph) {
+    std::vector<std::size_t> operations = graph.affine_operations();
+    if (!operations.empty()) operations.pop_back();  // the classifier
+    return operations;
+}
+
+std::vector<LayerRatio> variance_ratio(const model::Parameters& merged, const aggregator::EndMoments& ends,
+                                       const aggregator::FusionContext& context,
+                                       aggregator::StatisticsSource& source,
+                                       const std::vector<double>& weights) {
+    const at::NoGradGuard no_grad;
+    std::vector<LayerRatio> ratios;
+    for (std::size_t layer = 0; layer < ends.operations.size(); ++layer) {
+        const std::size_t operation = ends.operations[layer];
+        double mean_of_ends = 0;
+        for (std::size_t k = 0; k < ends.ends.size(); ++k) {
+            mean_of_ends += weights.at(k) * mean_variance(ends.ends[k][layer]);
+        }
+        const auto measured = source.of_merged(merged, operation, context.members, weights);
+        ratios.push_back({context.graph.operations[operation].name, mean_variance(measured) / mean_of_ends});
+    }
+    return ratios;
+}
+
+std::vector<LayerRatio> variance_ratio(const model::Parameters& merged, const aggregator::FusionState& ends,
+                                       const aggregator::FusionContext& context,
+                                       aggregator::StatisticsSource& source,
+                                       const std::vector<double>& weights) {
+    const auto moments =
+        aggregator::end_moments(ends, context, source, variance_ratio_operations(context.graph));
+    return variance_ratio(merged, moments, context, source, weights);
+}
+
+}  // namespace thalweg::analysis
