@@ -60,7 +60,7 @@ std::size_t ByteFile::read_some(std::uint8_t* out, std::size_t count, const std:
     errno = 0;
     const int got = gzread(file_, out, static_cast<unsigned>(std::min(count, largest_call)));
     int code = Z_OK;
-    const char* reason = gzerror(file_, &code);
+    std::string reason = gzerror(file_, &code);
     if (code == Z_BUF_ERROR) {
         position_ += static_cast<std::uint64_t>(std::max(got, 0));
         fail("expected " + expected + " but its gzip data are cut off after " + count_text(position_) +
@@ -68,6 +68,8 @@ std::size_t ByteFile::read_some(std::uint8_t* out, std::size_t count, const std:
     }
     if (got < 0 || code < 0) {
         if (code == Z_ERRNO) fail(std::string("cannot be read: ") + std::strerror(errno));
+        if (const auto prefix = path_.string() + ": "; reason.starts_with(prefix))
+            reason.erase(0, prefix.size());
         fail("expected " + expected + " but its gzip data are damaged after " + count_text(position_) +
              " bytes (zlib: " + reason + ")");
     }

@@ -43,6 +43,11 @@ bool check_natural(const Dataset& dataset, const core::Value& partition) {
     return natural;
 }
 
+void require_client(std::int64_t client, std::int64_t clients) {
+    if (client >= 0 && client < clients) return;
+    throw std::out_of_range("client " + std::to_string(client) + " of " + std::to_string(clients));
+}
+
 }  // namespace
 
 FederatedData::FederatedData(std::shared_ptr<const Dataset> dataset, const core::Value& partition,
@@ -85,18 +90,21 @@ FederatedData::FederatedData(std::shared_ptr<const Dataset> dataset, const core:
 }
 
 std::int64_t FederatedData::samples(std::int64_t client) const {
+    require_client(client, clients_);
     return natural_ ? dataset_->natural_size(client) : static_cast<std::int64_t>(indices(client).size());
 }
 
 std::shared_ptr<const SampleSet> FederatedData::client(std::int64_t client) const {
+    require_client(client, clients_);
     if (natural_) return dataset_->natural_client(client);
     return std::make_shared<const Subset>(dataset_->train(), indices(client), assignment_);
 }
 
 std::span<const std::uint32_t> FederatedData::indices(std::int64_t client) const {
+    require_client(client, clients_);
     if (natural_) return {};
-    const std::uint64_t begin = assignment_->offsets.at(static_cast<std::size_t>(client));
-    const std::uint64_t end = assignment_->offsets.at(static_cast<std::size_t>(client) + 1);
+    const std::uint64_t begin = assignment_->offsets[static_cast<std::size_t>(client)];
+    const std::uint64_t end = assignment_->offsets[static_cast<std::size_t>(client) + 1];
     return std::span(assignment_->indices).subspan(begin, end - begin);
 }
 

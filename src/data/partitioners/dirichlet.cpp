@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <string>
 
 #include "owners.hpp"
+#include "thalweg/core/interrupt.hpp"
 #include "thalweg/core/registry.hpp"
 
 namespace thalweg::data {
@@ -46,8 +48,8 @@ class Dirichlet final : public Partitioner {
                                         std::to_string(samples) + " there are");
         }
         const auto classes = static_cast<std::int64_t>(groups.begin.size()) - 1;
-        // At most a few seconds of drawing, whatever the numbers.
-        const std::int64_t tries = std::clamp<std::int64_t>(50000000 / (clients() * classes), 5, 10000);
+        // A few seconds of drawing at most, except for very many clients.
+        const std::int64_t tries = std::clamp<std::int64_t>(5000000 / (clients() * classes), 3, 10000);
         std::uint64_t best = 0;
         for (std::int64_t i = 0; i < tries; ++i) {
             const core::Random before = random;
@@ -70,6 +72,7 @@ class Dirichlet final : public Partitioner {
         std::vector<std::uint64_t> sizes(count, 0);
         std::vector<double> share(count);
         for (std::size_t c = 0; c + 1 < groups.begin.size(); ++c) {
+            core::check_interrupt();  // a million clients take a while
             const std::size_t samples = groups.of(c).size();
             if (samples == 0) continue;
             const auto open = [&](std::size_t k) {
@@ -80,7 +83,7 @@ class Dirichlet final : public Partitioner {
             std::size_t given = 0;
             for (std::size_t k = 0; k <= last; ++k) {
                 cumulated += share[k];
-                const auto until = static_cast<std::size_t>(cumulated * static_cast<double>(samples));
+                const auto until = static_cast<std::size_t>(cumulated * static_cast<double>(samples) + 0.5);
                 const std::size_t end = k == last ? samples : std::clamp(until, given, samples);
                 give(k, end - given);
                 sizes[k] += end - given;
