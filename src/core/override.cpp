@@ -14,31 +14,35 @@ namespace {
     throw UsageError("command line: '" + assignment + "': " + message);
 }
 
-/// `a.b[1].c` → a, b, 1, c.
-std::vector<std::string> split_path(const std::string& path, const std::string& assignment) {
-    std::vector<std::string> steps{""};
-    bool closed = false;  // after `]` only a dot or another bracket may follow
+struct Step {
+    std::string name;
+    bool is_index;  // written in brackets
+};
+
+bool is_digits(const std::string& text) {
+    return !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
+}
+
+/// `a.b[1].c` → a, b, [1], c.
+std::vector<Step> split_path(const std::string& path, const std::string& assignment) {
+    std::vector<Step> steps{{"", false}};
     for (std::size_t i = 0; i < path.size(); ++i) {
         if (path[i] == '.') {
-            steps.emplace_back();
-            closed = false;
+            steps.push_back({"", false});
         } else if (path[i] == '[') {
             const auto end = path.find(']', i);
             const std::string index = end == std::string::npos ? "" : path.substr(i + 1, end - i - 1);
-            if (index.empty() || index.find_first_not_of("0123456789") != std::string::npos) {
-                refuse(assignment, "brackets hold the number of a list item, as in a[0]");
-            }
-            steps.push_back(index);
-            closed = true;
+            if (!is_digits(index)) refuse(assignment, "brackets hold the number of a list item, as in a[0]");
+            steps.push_back({index, true});
             i = end;
-        } else if (closed) {
+        } else if (steps.back().is_index) {
             refuse(assignment, "after a bracket a dot must follow, as in a[0].b");
         } else {
-            steps.back() += path[i];
+            steps.back().name += path[i];
         }
     }
-    if (std::find(steps.begin(), steps.end(), "") != steps.end()) {
-        refuse(assignment, "a key is empty; write key.path=value");
+    for (const auto& step : steps) {
+        if (step.name.empty()) refuse(assignment, "a key is empty; write key.path=value");
     }
     return steps;
 }
@@ -46,13 +50,28 @@ std::vector<std::string> split_path(const std::string& path, const std::string& 
 Value* list_item(Value& list, const std::string& step, const std::string& path,
                  const std::string& assignment) {
     const std::size_t size = list.items().size();
-    const bool is_number = step.size() < 10 && step.find_first_not_of("0123456789") == std::string::npos;
-    if (!is_number || std::stoul(step) >= size) {
+    if (!is_digits(step) || step.size() > 9 || std::stoul(step) >= size) {
         refuse(assignment, "'" + path + "' is a list of " + std::to_string(size) +
                                " items, there is no item '" + step + "'" +
                                (size > 0 ? "; they are numbered from 0 to " + std::to_string(size - 1) : ""));
     }
     return &list.items()[std::stoul(step)];
+}
+
+/// One step down; maps that are not there yet are made.
+Value* descend(Value& at, const Step& step, const std::string& walked, const Value& origin,
+               const std::string& assignment) {
+    if (at.is_list()) return list_item(at, step.name, walked, assignment);
+    if (at.is_scalar()) {
+        refuse(assignment, "'" + walked + "' is '" + at.as_text() + "', which has no keys below it");
+    }
+    if (step.is_index) refuse(assignment, "'" + walked + "' is not a list");
+    if (at.find(step.name) == nullptr) {
+        Value fresh;
+        fresh.place_like(origin);
+        at.set(step.name, std::move(fresh));
+    }
+    return at.find(step.name);
 }
 
 void compare(const std::string& path, const Value* before, const Value* after,
@@ -103,21 +122,9 @@ void apply_override(Value& root, const std::string& assignment) {
     Value* at = &changed;
     std::string walked;
     for (const auto& step : steps) {
-        if (at->is_list()) {
-            at = list_item(*at, step, walked, assignment);
-            walked += "[" + step + "]";
-            continue;
-        }
-        if (at->is_scalar()) {
-            refuse(assignment, "'" + walked + "' is '" + at->as_text() + "', which has no keys below it");
-        }
-        if (at->find(step) == nullptr) {
-            Value fresh;
-            fresh.place_like(origin);
-            at->set(step, std::move(fresh));
-        }
-        at = at->find(step);
-        walked += (walked.empty() ? "" : ".") + step;
+        const bool in_list = at->is_list();
+        at = descend(*at, step, walked, origin, assignment);
+        walked += in_list ? "[" + step.name + "]" : (walked.empty() ? "" : ".") + step.name;
     }
     *at = std::move(value);
     changed.set_path(root.path());

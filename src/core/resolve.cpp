@@ -1,6 +1,8 @@
 // Checks a configuration against a schema and fills the defaults in.
 #include <algorithm>
-#include <cmath>
+#include <cctype>
+#include <limits>
+#include <stdexcept>
 
 #include "schema_text.hpp"
 #include "thalweg/core/registry.hpp"
@@ -28,6 +30,13 @@ std::vector<std::string> names_of(const std::vector<Option>& options) {
     std::vector<std::string> names;
     for (const auto& option : options) names.push_back(option.name);
     return names;
+}
+
+/// "; did you mean 'alpha'? Valid: …" or "; valid: …".
+std::string with_suggestion(const std::string& near, std::string valid) {
+    if (near.empty()) return "; " + valid;
+    valid[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(valid[0])));
+    return "; did you mean '" + near + "'? " + valid;
 }
 
 void check_range(const Option& option, double value, const Value& given) {
@@ -84,8 +93,9 @@ void check_keys(const std::vector<Option>& options, const Value& given,
         auto all = ignore;
         all.insert(all.end(), valid.begin(), valid.end());
         const std::string near = nearest(key, all);
-        value.reject("unknown key '" + key + "'" + (near.empty() ? ";" : "; did you mean '" + near + "'?") +
-                     (all.empty() ? " No keys are allowed here" : " Valid keys here: " + join(all)));
+        const std::string valid_ones =
+            all.empty() ? "no keys are allowed here" : "valid keys here: " + join(all);
+        value.reject("unknown key '" + key + "'" + with_suggestion(near, valid_ones));
     }
 }
 
@@ -140,7 +150,11 @@ Value resolve_object(const Option& option, const Value& given) {
 
 /// `given` brought into the form {selector: name, option: value…}.
 Value with_selector(const std::string& kind, const std::string& selector, const Value& given) {
-    if (given.is_scalar()) return like(Value::map({{selector, given}}), given);
+    if (given.is_scalar()) {  // the name keeps its path: it was not written below the selector
+        Value map = like(Value::map(), given);
+        map.set(selector, given);
+        return map;
+    }
     if (!given.is_map() || given.fields().empty()) reject_plugin_type(kind, selector, given);
     if (given.find(selector) != nullptr) return given;
     const auto& [name, options] = given.fields().front();
@@ -233,8 +247,8 @@ Value resolve_plugin(const std::string& kind, const std::string& selector, const
 std::string unknown_name(const std::string& what, const std::string& given,
                          const std::vector<std::string>& valid) {
     const std::string near = nearest(given, valid);
-    return "unknown " + what + " '" + given + "'" + (near.empty() ? ";" : "; did you mean '" + near + "'?") +
-           (valid.empty() ? " this program has none" : " Valid: " + join(valid));
+    return "unknown " + what + " '" + given + "'" +
+           with_suggestion(near, valid.empty() ? "this program has none" : "valid: " + join(valid));
 }
 
 }  // namespace thalweg::core

@@ -42,15 +42,13 @@ std::string type_text(const Option& option) {
     return {};
 }
 
-/// A number inside the range, a whole one where it can be.
+/// A number inside the range, a whole one where there is one.
 double number_inside(const Option& option) {
-    const bool has_low = std::isfinite(option.low);
-    const bool has_high = std::isfinite(option.high);
-    if (has_low && !option.low_open) return option.low;
-    if (has_low)
-        return has_high && option.low + 1 >= option.high ? (option.low + option.high) / 2 : option.low + 1;
-    if (has_high) return option.high_open ? option.high - 1 : option.high;
-    return 1;
+    const double first = option.low_open ? std::floor(option.low) + 1 : std::ceil(option.low);
+    const double last = option.high_open ? std::ceil(option.high) - 1 : std::floor(option.high);
+    if (std::isfinite(first) && first <= last) return first;
+    if (std::isfinite(first)) return (option.low + option.high) / 2;
+    return std::isfinite(last) ? last : 1;
 }
 
 std::string object_example(const std::vector<Option>& fields) {
@@ -123,7 +121,6 @@ std::string example(const Option& option) {
         case Option::Type::boolean:
             return "true";
         case Option::Type::integer:
-            return Value::of(std::ceil(inside)).as_text();
         case Option::Type::number:
             return Value::of(inside).as_text();
         case Option::Type::text:
@@ -131,7 +128,6 @@ std::string example(const Option& option) {
         case Option::Type::choice:
             return option.choices.empty() ? "name" : option.choices.front();
         case Option::Type::integers:
-            return "[" + join(std::vector<std::string>(items, Value::of(std::ceil(inside)).as_text())) + "]";
         case Option::Type::numbers:
             return "[" + join(std::vector<std::string>(items, Value::of(inside).as_text())) + "]";
         case Option::Type::object:

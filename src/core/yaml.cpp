@@ -10,6 +10,7 @@
 #include <memory>
 #include <set>
 #include <sstream>
+#include <string_view>
 
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/files.hpp"
@@ -29,8 +30,8 @@ constexpr std::size_t deepest = 64;
 /// Builds a Value from the events of one document.
 class Builder final : public YAML::EventHandler {
   public:
-    explicit Builder(const std::string& name)
-        : name_(name), file_(std::make_shared<const std::string>(name)) {}
+    Builder(const std::string& name, std::string_view text)
+        : name_(name), text_(text), file_(std::make_shared<const std::string>(name)) {}
 
     Value& root() { return root_; }
     /// Where a null at the top was read, or -1.
@@ -52,6 +53,7 @@ class Builder final : public YAML::EventHandler {
     void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                   const std::string& text) override {
         check(mark, tag, anchor, "!");
+        if (tag == "!") check_quotes(mark);
         add(mark, Value::scalar(text, tag == "!"));
     }
     void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
@@ -91,6 +93,25 @@ class Builder final : public YAML::EventHandler {
         if (!tag.empty() && tag != "?" && tag != allowed) {
             refuse_at(mark, "tags (" + tag + ") are not supported; leave it out");
         }
+    }
+
+    char character(std::size_t at) const { return at < text_.size() ? text_[at] : '\0'; }
+
+    /// yaml-cpp (0.7) takes the end of the file for a closing quote, which would swallow the rest of a configuration.
+    void check_quotes(const YAML::Mark& mark) const {
+        const auto start = static_cast<std::size_t>(mark.pos);
+        const char quote = character(start);
+        if (quote == '!') refuse_at(mark, "tags (!) are not supported; leave it out");
+        if (quote != '"' && quote != '\'') return;  // a block text: | or >
+        for (std::size_t at = start + 1; at < text_.size(); ++at) {
+            if (quote == '"' && text_[at] == '\\') {
+                ++at;
+            } else if (text_[at] == quote) {
+                if (quote == '"' || character(at + 1) != quote) return;
+                ++at;  // '' is a quote inside
+            }
+        }
+        refuse_at(mark, "not valid YAML: the quote that opens here is not closed");
     }
 
     void open(const YAML::Mark& mark, Value value) {
@@ -139,10 +160,16 @@ class Builder final : public YAML::EventHandler {
     }
 
     [[noreturn]] void refuse_key(const YAML::Mark& mark) const {
-        refuse_at(mark, "a key must be a word, not a list, a map or nothing");
+        const char first = character(static_cast<std::size_t>(mark.pos));
+        refuse_at(
+            mark,
+            first == '[' || first == '{'
+                ? "a key must be a word, not a list or a map; or is the bracket that opens here not closed?"
+                : "a key must be a word, not a list, a map or nothing");
     }
 
     const std::string& name_;
+    std::string_view text_;
     std::shared_ptr<const std::string> file_;
     std::vector<Open> open_;
     Value root_;
@@ -180,7 +207,9 @@ Value read_document(const std::string& text, const std::string& name, bool& is_e
         throw UsageError(name + ": larger than 1 MiB; a configuration is never that long");
     }
     check_characters(text, name);
-    Builder builder(name);
+    // yaml-cpp skips a byte order mark and does not count it.
+    const std::string_view counted = std::string_view(text).substr(text.starts_with("\xEF\xBB\xBF") ? 3 : 0);
+    Builder builder(name, counted);
     try {
         parse(text, builder);
     } catch (const YAML::Exception& error) {
@@ -195,8 +224,8 @@ Value read_document(const std::string& text, const std::string& name, bool& is_e
     root.set_path("");
     if (root.file().empty()) root.place(std::make_shared<const std::string>(name), 0, 0);
     const auto position = static_cast<std::size_t>(builder.null_position());  // -1: beyond any text
-    is_empty = root.is_null() &&
-               (position >= text.size() || std::string_view("nN~").find(text[position]) == std::string::npos);
+    is_empty = root.is_null() && (position >= counted.size() ||
+                                  std::string_view("nN~").find(counted[position]) == std::string::npos);
     return root;
 }
 

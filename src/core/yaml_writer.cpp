@@ -1,6 +1,7 @@
 // Writes configurations; independent of yaml-cpp's emitter, so that the same value gives the same text everywhere.
 #include <algorithm>
 #include <cstdio>
+#include <string_view>
 
 #include "thalweg/core/value.hpp"
 #include "yaml.hpp"
@@ -24,7 +25,8 @@ bool is_plain(const std::string& text) {
     const bool is_signed =
         text.size() > 1 && (text[0] == '-' || text[0] == '+') && (is_alphanumeric(text[1]) || text[1] == '.');
     if (!starts_well(text[0]) && !is_signed) return false;
-    if (text.starts_with("...")) return false;  // would end the document
+    // The first would end the document; the second is dropped at the start of a text.
+    if (text.starts_with("...") || text.starts_with("\xEF\xBB\xBF")) return false;
     return std::all_of(text.begin(), text.end(), [](char c) {
         return is_alphanumeric(c) || static_cast<unsigned char>(c) >= 0x80 ||
                std::string_view("_-+./() ").find(c) != std::string_view::npos;
