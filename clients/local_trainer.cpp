@@ -18,12 +18,14 @@ double seconds_since(Time::time_point start) {
     return std::chrono::duration<double>(Time::now() - start).count();
 }
 
-/// A batch norm over [N, C], whose statistics need two samples.
+/// A batch norm that sees one value a channel and sample, and needs two samples for its statistics.
 bool has_flat_batch_norm(const model::ModelGraph& graph) {
     return std::any_of(graph.operations.begin(), graph.operations.end(),
                        [&](const model::Operation& operation) {
-                           return std::holds_alternative<model::BatchNorm>(operation.kind) &&
-                                  graph.shapes[static_cast<std::size_t>(operation.output)].size() == 1;
+                           if (!std::holds_alternative<model::BatchNorm>(operation.kind)) return false;
+                           const auto& shape = graph.shapes[static_cast<std::size_t>(operation.output)];
+                           return std::all_of(shape.begin() + 1, shape.end(),
+                                              [](std::int64_t extent) { return extent == 1; });
                        });
 }
 

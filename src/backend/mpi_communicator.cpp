@@ -4,11 +4,13 @@
 #include <array>
 #include <chrono>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 
 #include "failure.hpp"
 #include "mpi_check.hpp"
+#include "shared_memory.hpp"
 #include "thalweg/core/interrupt.hpp"
 
 namespace thalweg::backend {
@@ -68,7 +70,6 @@ MpiCommunicator::~MpiCommunicator() {
     // An unfinished call would never meet its partners in the collective calls below.
     if (broken_) return;
     wait_for_all();
-    for (auto& window : windows_) MPI_Win_free(&window);
     MPI_Comm_free(&node_);
     MPI_Comm_free(&comm_);
 }
@@ -232,6 +233,28 @@ std::vector<core::Bytes> MpiCommunicator::exchange(const std::vector<core::Bytes
     in[self] = out[self];
     wait(requests, Expect::soon);
     return in;
+}
+
+std::shared_ptr<const std::byte> MpiCommunicator::share(
+    std::size_t size, const std::function<void(std::span<std::byte>)>& fill) {
+    int node_rank = 0;
+    check(MPI_Comm_rank(node_, &node_rank), "MPI_Comm_rank");
+    std::optional<SharedMemory> memory;
+    core::collectively(*this, [&] {
+        if (node_rank != 0) return;
+        memory = SharedMemory::create(size);
+        fill(memory->bytes());
+        memory->freeze();
+    });
+    std::array<std::int64_t, 2> place{};
+    if (node_rank == 0) place = {memory->process(), memory->file()};
+    MPI_Request request = MPI_REQUEST_NULL;
+    check(MPI_Ibcast(place.data(), 2, MPI_INT64_T, 0, node_, &request), "MPI_Ibcast");
+    wait(request, Expect::soon);
+    core::collectively(*this, [&] {
+        if (node_rank != 0) memory = SharedMemory::join(place[0], place[1], size);
+    });
+    return memory->handle();
 }
 
 }  // namespace thalweg::backend

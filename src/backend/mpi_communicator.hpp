@@ -38,8 +38,6 @@ class MpiCommunicator final : public core::Communicator {
     void broadcast(std::span<std::byte> data, int root) override;
     std::vector<core::Bytes> all_gather(std::span<const std::byte> mine) override;
     std::vector<core::Bytes> exchange(const std::vector<core::Bytes>& out) override;
-    /// The memory lives until this communicator goes, whatever becomes of the handle: giving a window back is
-    /// collective, and a handle may go at any time.
     std::shared_ptr<const std::byte> share(std::size_t size,
                                            const std::function<void(std::span<std::byte>)>& fill) override;
     std::uint64_t bytes_sent() const override { return bytes_sent_; }
@@ -60,7 +58,6 @@ class MpiCommunicator final : public core::Communicator {
     MPI_Comm comm_ = MPI_COMM_NULL;
     MPI_Comm node_ = MPI_COMM_NULL;  ///< the ranks of this machine
     MpiOptions options_;
-    std::vector<MPI_Win> windows_;
     std::uint64_t bytes_sent_ = 0;
     bool broken_ = false;
     /// Until then an interrupt is left unheeded, so that interrupted ranks can agree that they are.

@@ -94,6 +94,24 @@ TEST(MpiCommunicator, SharesMemoryWithinTheNode) {
     EXPECT_EQ(fills, c.rank() == 0 ? 1 : 0);
 }
 
+TEST(MpiCommunicator, SaysWhenThereIsNoMemoryToShare) {
+    auto& c = world->communicator();
+    const auto words = testing::contract::message_of<core::RunError>([&] {
+        c.share(std::size_t{1} << 50, [](std::span<std::byte>) { FAIL() << "filled nevertheless"; });
+    });
+    EXPECT_NE(words.find("cannot share"), std::string::npos) << words;
+    c.agree(nullptr);
+}
+
+TEST(MpiCommunicator, SharedMemoryOutlivesTheCommunicator) {
+    std::shared_ptr<const std::byte> memory;
+    {
+        backend::MpiCommunicator c(MPI_COMM_WORLD);
+        memory = c.share(10'000, [](std::span<std::byte> block) { std::ranges::fill(block, std::byte{7}); });
+    }
+    EXPECT_EQ(memory.get()[9'999], std::byte{7});
+}
+
 TEST(MpiBackend, SaysWhatItIs) {
     EXPECT_EQ(world->name(), "mpi");
     const auto ranks = std::to_string(world->communicator().size());

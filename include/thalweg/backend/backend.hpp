@@ -11,7 +11,7 @@
 namespace thalweg::backend {
 
 /// The machines a run has: one process, or the ranks of an `mpirun`. Owns MPI's lifetime; made once, by main, and gone
-/// last: nothing may use the communicator, or memory it shares, after it. MPI is started only under mpirun, so that a
+/// last: nothing may use the communicator after it. MPI is started only under mpirun, so that a
 /// single process needs neither MPI's start-up time nor its permission to run as root.
 ///
 /// Its end is collective. A rank that leaves on an error the others do not share (Interrupted among them) calls `abort`

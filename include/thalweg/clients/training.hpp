@@ -119,7 +119,7 @@ struct LocalResult {
 /// Trains virtual clients one after another; buffers are kept between them. One per rank. The algorithm's state
 /// (momentum, Adam's moments) starts anew in every local training.
 ///
-/// Batch norm over [N, C] has no statistics for a batch of one sample; for a graph that has such a norm, a last batch of
+/// Batch norm over [N, C] (or 1×1 images) has no statistics for a batch of one sample; for a graph that has such a norm, a last batch of
 /// one sample is left out of the epoch, and a client with one sample in all is a RunError.
 class LocalTrainer {
   public:
