@@ -170,8 +170,9 @@ Views leaf_views(const Parameters& parameters, const at::Tensor& gradient) {
 at::Tensor forward(const ModelGraph& graph, const Views& views, const at::Tensor& input, Mode mode,
                    const Tap& tap, std::size_t last) {
     check_input(graph, views, input);
-    const auto count =
-        std::min(graph.operations.size(), last == static_cast<std::size_t>(-1) ? last : last + 1);
+    const bool to_the_end = last == static_cast<std::size_t>(-1);
+    if (!to_the_end && last >= graph.operations.size()) throw std::logic_error("forward: no such operation");
+    const auto count = to_the_end ? graph.operations.size() : last + 1;
     std::vector<int> readers(graph.shapes.size(), 0);
     for (const auto& operation : graph.operations) {
         for (const int value : operation.inputs) readers[static_cast<std::size_t>(value)] += 1;

@@ -118,11 +118,9 @@ void ZipArchive::read_directory(const Directory& directory) {
         at += directory_entry_size + name_size + extra_size + comment_size;
 
         if ((flags & 1U) != 0) throw FormatError("record " + name + " is encrypted");
-        if (method != 0) {
-            throw FormatError("record " + name +
-                              " is compressed, which torch.save never does; save it again");
-        }
-        if (stored != record.size) throw FormatError("the archive's directory is damaged");
+        record.compressed = method != 0;
+        if (!record.compressed && stored != record.size)
+            throw FormatError("the archive's directory is damaged");
         if (!records_.emplace(name, record).second) throw FormatError("record " + name + " is there twice");
         if (i == 0) folder_ = name.substr(0, name.find('/') + 1);
     }
@@ -132,6 +130,9 @@ std::string_view ZipArchive::record(const std::string& name) const {
     const auto found = records_.find(name);
     if (found == records_.end()) throw FormatError("record " + name + " is missing");
     const auto& record = found->second;
+    if (record.compressed) {
+        throw FormatError("record " + name + " is compressed, which torch.save never does; save it again");
+    }
     const auto header = slice(content_, record.header, local_header_size);
     if (number<std::uint32_t>(header, 0) != local_signature)
         throw FormatError("record " + name + " is damaged");

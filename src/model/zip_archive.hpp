@@ -32,6 +32,7 @@ class ZipArchive {
         std::uint64_t header = 0;  ///< offset of the local header
         std::uint64_t size = 0;
         std::uint32_t crc = 0;
+        bool compressed = false;
     };
     struct Directory {
         std::uint64_t offset = 0, size = 0, entries = 0;
