@@ -4,6 +4,7 @@
 function(thalweg_module name)
   cmake_parse_arguments(M "TORCH" "" "USES;LIBRARIES" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  list(FILTER sources EXCLUDE REGEX "/main\\.cpp$")  # a program's own file
   add_library(thalweg_${name} OBJECT ${sources})
   target_link_libraries(thalweg_${name} PUBLIC thalweg_options ${M_LIBRARIES})
   set(closure ${name})

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "thalweg/aggregator/server_optimizer.hpp"
+#include "thalweg/aggregator/stage.hpp"
+#include "thalweg/analysis/evaluate.hpp"
+#include "thalweg/clients/training.hpp"
+#include "thalweg/core/communicator.hpp"
+#include "thalweg/federation/experiment.hpp"
+#include "thalweg/record/record.hpp"
+
+namespace thalweg::federation {
+
+/// Runs federated rounds: plan, train, fuse, evaluate, record. Every rank holds one and makes the same calls.
+class Federation {
+  public:
+    /// Opens the data and builds the model. Collective.
+    Federation(Experiment experiment, core::Communicator& communicator);
+    ~Federation();
+
+    /// Where and how to record.
+    struct RunOptions {
+        std::filesystem::path folder;
+        bool resume = false;
+        bool progress = true;
+        record::Json manifest;  ///< versions and machine, from the program
+    };
+    /// All rounds. Returns the lines of rounds.jsonl (on rank 0; empty elsewhere). Collective. Interrupted carries a
+    /// message that says how to go on.
+    std::vector<record::Json> run(const RunOptions& options);
+
+    const data::FederatedData& data() const { return *data_; }
+    const model::ModelGraph& graph() const { return setting_.graph; }
+    const model::Parameters& global() const { return global_; }
+
+  private:
+    struct Training;  // what came of the local trainings of a round
+    void start(const RunOptions& options);
+    void resume(const RunOptions& options);
+    record::Json round(std::int64_t round);
+    Training train(std::int64_t round, std::vector<aggregator::Member> members);
+    void fuse(std::int64_t round, Training& training, record::Json& line);
+    void step_server(std::int64_t round, model::Parameters fused);
+    void checkpoint(std::int64_t round);
+    void broadcast_global();
+    bool is_root() const { return communicator_.rank() == 0; }
+
+    Experiment experiment_;
+    core::Communicator& communicator_;
+    Setting setting_;
+    std::unique_ptr<data::FederatedData> data_;
+    aggregator::Pipeline pipeline_;
+    std::unique_ptr<aggregator::ServerOptimizer> optimizer_;
+    std::unique_ptr<clients::LocalTrainer> trainer_;
+    std::unique_ptr<aggregator::StatisticsSource> server_statistics_, client_statistics_;
+    model::Parameters global_;   ///< undefined before round 1 with independent initialisations
+    std::int64_t finished_ = 0;  ///< rounds done
+    std::optional<record::RunFolder> folder_;
+    std::unique_ptr<record::Progress> progress_;
+};
+
+/// The tables a run ends with: accuracy after every round, and what each stage bought in the last round measured.
+std::string summary(const std::vector<record::Json>& rounds);
+
+}  // namespace thalweg::federation

@@ -1,0 +1,139 @@
+#include <algorithm>
+
+#include "../context.hpp"
+#include "thalweg/clients/training.hpp"
+#include "thalweg/federation/federation.hpp"
+#include "thalweg/federation/plan.hpp"
+
+namespace thalweg::app {
+
+namespace {
+
+struct PartitionArguments {
+    ConfigArguments config;
+    std::string export_to;
+    std::int64_t shown = 50;
+    bool json = false;
+};
+
+at::Tensor to_tensor(const std::vector<std::int64_t>& values) {
+    at::Tensor tensor = at::empty({static_cast<std::int64_t>(values.size())}, at::kLong);
+    std::copy(values.begin(), values.end(), tensor.data_ptr<std::int64_t>());
+    return tensor;
+}
+
+/// The sample order of one local training, epoch after epoch.
+at::Tensor batch_order(const federation::Experiment& experiment, std::int64_t round, std::int64_t client,
+                       std::int64_t samples) {
+    clients::BatchOrder order(experiment.seed, round, client, samples, experiment.plan.batch_size);
+    const std::int64_t batches =
+        experiment.plan.steps.value_or(experiment.plan.epochs * order.batches_per_epoch());
+    std::vector<std::int64_t> positions;
+    for (std::int64_t batch = 0; batch < batches; ++batch) {
+        const auto next = order.next();
+        positions.insert(positions.end(), next.begin(), next.end());
+    }
+    return to_tensor(positions);
+}
+
+/// Everything an independent program needs to train the same clients on the same batches: training-set indices of every
+/// client (`client_K`), of the hold-out, and for every round and member the positions in that list in the order they
+/// are seen (`round_R/client_K`).
+void export_plan(const federation::Experiment& experiment, const data::FederatedData& data,
+                 const std::string& path) {
+    std::vector<std::pair<std::string, at::Tensor>> tensors;
+    for (std::int64_t client = 0; client < data.clients(); ++client) {
+        const auto indices = data.indices(client);
+        tensors.emplace_back("client_" + std::to_string(client),
+                             to_tensor(std::vector<std::int64_t>(indices.begin(), indices.end())));
+    }
+    const auto holdout = data.holdout_indices();
+    tensors.emplace_back("holdout", to_tensor(std::vector<std::int64_t>(holdout.begin(), holdout.end())));
+    for (std::int64_t round = 1; round <= experiment.rounds; ++round) {
+        for (const auto& member : federation::plan_round(experiment, data, round, 1)) {
+            tensors.emplace_back(
+                "round_" + std::to_string(round) + "/client_" + std::to_string(member.client),
+                batch_order(experiment, round, member.client, member.samples));
+        }
+    }
+    model::save_tensors(path, tensors, {{"config", core::to_flow(experiment.config)}});
+}
+
+std::string histogram_table(const data::FederatedData& data, std::int64_t shown) {
+    const auto classes = data.dataset().classes();
+    std::vector<std::string> header{"client", "samples"};
+    for (std::int64_t label = 0; label < classes; ++label) header.push_back(std::to_string(label));
+    record::Table table(header);
+    for (std::int64_t client = 0; client < std::min(shown, data.clients()); ++client) {
+        std::vector<std::string> cells{std::to_string(client), std::to_string(data.samples(client))};
+        for (const auto count : data.label_histogram(client)) cells.push_back(std::to_string(count));
+        table.row(std::move(cells));
+    }
+    std::string text = table.text();
+    if (shown < data.clients()) {
+        text += "… and " + std::to_string(data.clients() - shown) +
+                " more clients (--clients N shows more, --json all)\n";
+    }
+    return text;
+}
+
+std::string size_summary(const data::FederatedData& data) {
+    std::vector<std::int64_t> sizes;
+    for (std::int64_t client = 0; client < data.clients(); ++client) sizes.push_back(data.samples(client));
+    std::sort(sizes.begin(), sizes.end());
+    std::int64_t total = 0;
+    for (const auto size : sizes) total += size;
+    return std::to_string(data.clients()) + " clients, " + std::to_string(total) + " samples; a client has " +
+           std::to_string(sizes.front()) + " to " + std::to_string(sizes.back()) + ", median " +
+           std::to_string(sizes[sizes.size() / 2]) + "\n";
+}
+
+Json partition_json(const data::FederatedData& data) {
+    Json clients = Json::array();
+    for (std::int64_t client = 0; client < data.clients(); ++client) {
+        clients.push_back({{"client", client},
+                           {"samples", data.samples(client)},
+                           {"labels", data.label_histogram(client)}});
+    }
+    return {{"dataset", data.dataset().name()},
+            {"classes", data.dataset().classes()},
+            {"holdout", data.holdout() ? data.holdout()->size() : 0},
+            {"clients", std::move(clients)}};
+}
+
+void partition(const Context& context, const PartitionArguments& arguments) {
+    if (!arguments.export_to.empty()) require_writable(context, arguments.export_to);
+    const auto experiment = arguments.config.load(context);
+    const federation::Federation federation(experiment, context.communicator);
+    core::collectively(context.communicator, [&] {
+        if (!context.is_root) return;
+        const auto& data = federation.data();
+        if (!arguments.export_to.empty()) export_plan(experiment, data, arguments.export_to);
+        if (arguments.json) {
+            context.print(partition_json(data));
+        } else {
+            context.print(histogram_table(data, arguments.shown) + size_summary(data));
+        }
+    });
+}
+
+}  // namespace
+
+void add_partition(CLI::App& program, Context& context) {
+    auto* command =
+        program.add_subcommand("partition", "who holds what: the label histogram of every client");
+    auto arguments = std::make_shared<PartitionArguments>();
+    arguments->config.add_to(*command);
+    command->add_option("--clients", arguments->shown, "rows of the table")
+        ->capture_default_str()
+        ->check(CLI::PositiveNumber);
+    command->add_option("--export", arguments->export_to,
+                        "write every client's sample indices and batch orders to a .pt file for Python");
+    command->add_flag("--json", arguments->json, "one JSON document on stdout");
+    command->footer("Example:\n  thalweg partition configs/quickstart.yaml data.partition.alpha=0.1");
+    command->callback([&context, arguments] {
+        context.action = [&context, arguments] { partition(context, *arguments); };
+    });
+}
+
+}  // namespace thalweg::app

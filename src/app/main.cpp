@@ -1,0 +1,103 @@
+#include <iostream>
+#include <thread>
+
+#include "context.hpp"
+#include "runtime.hpp"
+#include "thalweg/core/error.hpp"
+#include "thalweg/core/interrupt.hpp"
+#include "thalweg/version.hpp"
+
+namespace {
+
+using thalweg::app::Context;
+
+constexpr const char* description =
+    "Thalweg simulates federated learning on MPI ranks and fuses the clients' models in one loss valley.\n"
+    "Alone it uses one process; under mpirun every rank trains clients.";
+
+void add_commands(CLI::App& program, Context& context) {
+    using namespace thalweg::app;
+    add_run(program, context);
+    add_validate(program, context);
+    add_list(program, context);
+    add_partition(program, context);
+    add_train(program, context);
+    add_eval(program, context);
+    add_align(program, context);
+    add_fuse(program, context);
+    add_lmc(program, context);
+    add_signs(program, context);
+}
+
+void complain(const Context& context, const std::string& what) {
+    if (context.is_root) std::cerr << "thalweg: " << what << std::endl;
+}
+
+/// Reads the command line; the exit code when there is nothing to run (--help, or an error).
+std::optional<int> parse(CLI::App& program, const Context& context, int argc, char** argv) {
+    try {
+        program.parse(argc, argv);
+        return std::nullopt;
+    } catch (const CLI::ParseError& error) {
+        if (error.get_exit_code() == 0) {  // --help, --version
+            if (context.is_root) program.exit(error, std::cout, std::cerr);
+            return 0;
+        }
+        const auto used = program.get_subcommands();
+        const std::string help =
+            used.empty() ? "thalweg --help" : "thalweg " + used.front()->get_name() + " --help";
+        complain(context, std::string("error: ") + error.what() + ". See '" + help + "'");
+        return 2;
+    }
+}
+
+/// Errors that all ranks agreed on end the program in order; whatever only one rank knows of ends all at once.
+int execute(Context& context) {
+    try {
+        context.action();
+        return 0;
+    } catch (const thalweg::core::Interrupted& error) {
+        complain(context, error.what());
+        // mpirun ends every rank when one leaves, so rank 0 gets a moment to say how to go on.
+        if (!context.is_root) std::this_thread::sleep_for(std::chrono::milliseconds(300));
+        std::cerr.flush();
+        std::_Exit(130);
+    } catch (const thalweg::core::Error& error) {
+        complain(context, std::string("error: ") + error.what());
+        return error.exit_code();
+    } catch (const std::exception& error) {
+        std::cerr << "thalweg: internal error on rank " << context.communicator.rank() << ": " << error.what()
+                  << "\nPlease report it with the command line and the configuration." << std::endl;
+        context.backend.abort(1);
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    thalweg::app::use_one_thread();
+    std::unique_ptr<thalweg::backend::Backend> backend;
+    try {
+        backend = thalweg::backend::make_backend(&argc, &argv);
+    } catch (const std::exception& error) {
+        std::cerr << "thalweg: error: " << error.what() << std::endl;
+        return 1;
+    }
+    thalweg::core::install_interrupt_handlers();
+    auto& communicator = backend->communicator();
+    Context context{*backend, communicator, communicator.rank() == 0, {}};
+
+    CLI::App program(description, "thalweg");
+    program.set_version_flag("--version", THALWEG_VERSION);
+    program.require_subcommand(1);
+    program.footer(
+        "Examples:\n  mpirun -n 2 thalweg run configs/quickstart.yaml\n  thalweg list stage\n"
+        "  thalweg run --help");
+    add_commands(program, context);
+    if (const auto code = parse(program, context, argc, argv)) return *code;
+    if (context.is_root) {
+        if (const auto warning = thalweg::app::blas_warning(); !warning.empty())
+            thalweg::record::warn(warning);
+    }
+    return execute(context);
+}

@@ -1,0 +1,65 @@
+#include "runtime.hpp"
+
+#include <ATen/Parallel.h>
+#include <dlfcn.h>
+#include <torch/version.h>
+#include <unistd.h>
+
+#include <ctime>
+#include <filesystem>
+
+#include "thalweg/version.hpp"
+
+namespace thalweg::app {
+
+namespace {
+
+template <class Function>
+Function find_symbol(const char* name) {
+    return reinterpret_cast<Function>(dlsym(RTLD_DEFAULT, name));
+}
+
+}  // namespace
+
+void use_one_thread() {
+    at::set_num_threads(1);
+    if (const auto set = find_symbol<void (*)(int)>("omp_set_num_threads")) set(1);
+    if (const auto set = find_symbol<void (*)(int)>("openblas_set_num_threads")) set(1);
+}
+
+std::string blas_library() {
+    void* sgemm = dlsym(RTLD_DEFAULT, "sgemm_");
+    Dl_info info{};
+    if (sgemm == nullptr || dladdr(sgemm, &info) == 0 || info.dli_fname == nullptr) return "unknown";
+    std::error_code error;
+    const auto resolved = std::filesystem::canonical(info.dli_fname, error);
+    return error ? std::string(info.dli_fname) : resolved.string();
+}
+
+std::string blas_warning() {
+    const std::string library = blas_library();
+    // Debian's alternatives: the reference implementation lies in …/blas/libblas.so.3.
+    if (library.find("/blas/libblas") == std::string::npos) return "";
+    return "matrix products go to the reference BLAS (" + library +
+           "), about 20 times slower than OpenBLAS; fix: apt install libopenblas0-openmp";
+}
+
+record::Json manifest(const backend::Backend& backend, int ranks) {
+    char host[256] = "";
+    gethostname(host, sizeof host - 1);
+    char when[32] = "";
+    const std::time_t now = std::time(nullptr);
+    std::tm utc{};
+    std::strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    return {{"thalweg", THALWEG_VERSION},
+            {"libtorch", TORCH_VERSION},
+            {"compiler", __VERSION__},
+            {"blas", blas_library()},
+            {"backend", backend.description()},
+            {"ranks", ranks},
+            {"threads", at::get_num_threads()},
+            {"host", host},
+            {"started", when}};
+}
+
+}  // namespace thalweg::app

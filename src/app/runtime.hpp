@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+
+#include "thalweg/backend/backend.hpp"
+#include "thalweg/record/record.hpp"
+
+namespace thalweg::app {
+
+/// One compute thread for OpenMP, OpenBLAS and ATen alike: two threads change the bits, and cores are filled by ranks.
+void use_one_thread();
+
+/// The shared library that matrix products end up in: `/usr/lib/…/libopenblas.so.0`.
+std::string blas_library();
+
+/// A line of warning with the fix when matrix products go to the reference BLAS (20 times slower), else empty.
+std::string blas_warning();
+
+/// Versions, BLAS, ranks: what manifest.json says of the program and the machine.
+record::Json manifest(const backend::Backend& backend, int ranks);
+
+}  // namespace thalweg::app
