@@ -21,8 +21,8 @@ std::string count_text(std::uint64_t count);
 /// The path with a leading `~/` replaced by the home folder, as a shell would have done.
 std::filesystem::path expand_home(const std::string& path);
 
-/// A file that is read from front to back straight into the caller's memory, unzipped on the way when it begins with
-/// gzip's magic. Every fault is a RunError that names the file, what was expected and the remedy.
+/// A file that is read from front to back straight into the caller's memory, unzipped on the way when it
+/// begins with gzip's magic. Every fault is a RunError that names the file, what was expected and the remedy.
 class ByteFile {
   public:
     ByteFile(std::filesystem::path path, Remedy remedy);
@@ -30,7 +30,8 @@ class ByteFile {
     ByteFile(const ByteFile&) = delete;
     ByteFile& operator=(const ByteFile&) = delete;
 
-    /// Fills `out`. `expected`: what the whole file should hold, for the message: `47,040,016 bytes for 60,000 …`.
+    /// Fills `out`. `expected`: what the whole file should hold, for the message: `47,040,016 bytes for
+    /// 60,000 …`.
     void read(std::span<std::uint8_t> out, const std::string& expected);
     /// Checks that nothing follows (for gzip: that the stream is whole and its checksum right).
     void finish(const std::string& expected);

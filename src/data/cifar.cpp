@@ -1,4 +1,5 @@
-// CIFAR-10 and CIFAR-100, binary version: records of one or two label bytes and three colour planes of 32×32 bytes.
+// CIFAR-10 and CIFAR-100, binary version: records of one or two label bytes and three colour planes of 32×32
+// bytes.
 #include <algorithm>
 #include <filesystem>
 #include <string>

@@ -1,5 +1,5 @@
-// Fashion-MNIST and MNIST: four files in the idx format, plain or gzipped. A file begins with a magic number (two zero
-// bytes, the element type, the number of dimensions) and the dimensions, all big-endian 32 bits.
+// Fashion-MNIST and MNIST: four files in the idx format, plain or gzipped. A file begins with a magic number
+// (two zero bytes, the element type, the number of dimensions) and the dimensions, all big-endian 32 bits.
 #include <array>
 #include <cstdio>
 #include <filesystem>

@@ -1,5 +1,6 @@
-// FedProx's synthetic(α, β): every client has a linear model and a distribution of its own. α says how much the models
-// differ, β how much the data. The published generator (and this one) takes α and β as standard deviations.
+// FedProx's synthetic(α, β): every client has a linear model and a distribution of its own. α says how much
+// the models differ, β how much the data. The published generator (and this one) takes α and β as standard
+// deviations.
 #include <algorithm>
 #include <cmath>
 #include <cstring>

@@ -12,8 +12,8 @@
 
 namespace thalweg::data {
 
-/// An immutable set of labelled samples, addressed by index. Samples are handed out as normalised floats; how they are
-/// kept (bytes shared by the node, generated when asked for) is the set's own affair.
+/// An immutable set of labelled samples, addressed by index. Samples are handed out as normalised floats; how
+/// they are kept (bytes shared by the node, generated when asked for) is the set's own affair.
 class SampleSet {
   public:
     virtual ~SampleSet() = default;
@@ -46,8 +46,8 @@ class Subset final : public SampleSet {
     std::shared_ptr<const void> owner_;
 };
 
-/// What was done to each channel of the raw data: (raw − mean)/deviation, raw in [0, 1]. Empty for data that are used as
-/// they are.
+/// What was done to each channel of the raw data: (raw − mean)/deviation, raw in [0, 1]. Empty for data that
+/// are used as they are.
 struct Normalisation {
     std::vector<double> mean;
     std::vector<double> deviation;
@@ -70,12 +70,14 @@ class Dataset {
     virtual std::shared_ptr<const SampleSet> train() const = 0;
     virtual std::shared_ptr<const SampleSet> test() const = 0;
 
-    /// For data sets that say themselves who holds what (partition scheme `natural`): whether they do, how many samples
-    /// client `client` of any number of clients holds (cheap: no samples are made), and those samples, made on demand.
+    /// For data sets that say themselves who holds what (partition scheme `natural`): whether they do, how
+    /// many samples client `client` of any number of clients holds (cheap: no samples are made), and those
+    /// samples, made on demand.
     virtual bool has_natural_clients() const { return false; }
     virtual std::int64_t natural_size(std::int64_t client) const;
     virtual std::shared_ptr<const SampleSet> natural_client(std::int64_t client) const;
-    /// `count` samples that no client and no test sample shares, for the server's hold-out, when train() is nullptr.
+    /// `count` samples that no client and no test sample shares, for the server's hold-out, when train() is
+    /// nullptr.
     virtual std::shared_ptr<const SampleSet> natural_holdout(std::int64_t count) const;
 };
 
@@ -85,8 +87,9 @@ struct DatasetContext {
     std::uint64_t seed;                ///< of the experiment, for generated data
 };
 
-/// Opens the data set that a resolved `dataset` section names. Collective (the bytes are read by one rank of each node
-/// and shared). RunError names the file and what was expected when one is missing, truncated or damaged.
+/// Opens the data set that a resolved `dataset` section names. Collective (the bytes are read by one rank of
+/// each node and shared). RunError names the file and what was expected when one is missing, truncated or
+/// damaged.
 std::shared_ptr<const Dataset> open_dataset(const core::Value& options, const DatasetContext& context);
 
 }  // namespace thalweg::data

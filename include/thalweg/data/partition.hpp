@@ -12,29 +12,31 @@
 
 namespace thalweg::data {
 
-/// Who holds what: sample indices of client c are indices[offsets[c]…offsets[c+1]). One index a sample and one offset a
-/// client is all that is kept.
+/// Who holds what: sample indices of client c are indices[offsets[c]…offsets[c+1]). One index a sample and
+/// one offset a client is all that is kept.
 struct Assignment {
     std::vector<std::uint32_t> indices;
     std::vector<std::uint64_t> offsets;
 };
 
-/// A partitioner splits samples over clients. Registry kind `partitioner`; the section's selector is `scheme`.
+/// A partitioner splits samples over clients. Registry kind `partitioner`; the section's selector is
+/// `scheme`.
 class Partitioner {
   public:
     virtual ~Partitioner() = default;
-    /// `labels[i]` belongs to pool[i], a sample index; every client must get at least one sample (UsageError through
-    /// the offending option's place otherwise).
+    /// `labels[i]` belongs to pool[i], a sample index; every client must get at least one sample (UsageError
+    /// through the offending option's place otherwise).
     virtual Assignment split(std::span<const std::uint32_t> pool, std::span<const std::uint8_t> labels,
                              std::int64_t classes, core::Random& random) const = 0;
     virtual std::int64_t clients() const = 0;
 };
 
-/// The data as the federation sees it: clients' parts, the server's hold-out, the test set. The same on every rank.
+/// The data as the federation sees it: clients' parts, the server's hold-out, the test set. The same on every
+/// rank.
 class FederatedData {
   public:
-    /// Draws the hold-out (`holdout` samples of the training set, before partitioning), then partitions the rest.
-    /// `partition`: the resolved `data.partition` section. UsageError when the numbers do not fit.
+    /// Draws the hold-out (`holdout` samples of the training set, before partitioning), then partitions the
+    /// rest. `partition`: the resolved `data.partition` section. UsageError when the numbers do not fit.
     FederatedData(std::shared_ptr<const Dataset> dataset, const core::Value& partition, std::int64_t holdout,
                   std::uint64_t seed);
 

@@ -11,8 +11,8 @@
 
 namespace thalweg::data {
 
-/// Images kept as one byte a pixel and channel, normalised while they are gathered: (byte/255 − mean)/deviation of
-/// the channel, looked up in a table of 256 floats that were rounded once from double.
+/// Images kept as one byte a pixel and channel, normalised while they are gathered: (byte/255 −
+/// mean)/deviation of the channel, looked up in a table of 256 floats that were rounded once from double.
 class ByteImages final : public SampleSet {
   public:
     /// `images` [count, channels, pixels] and `labels` [count] live as long as `owner` does.

@@ -11,9 +11,9 @@
 namespace thalweg::data {
 namespace {
 
-/// The samples of each class are split over the clients in proportions p ~ Dirichlet(alpha), drawn again until every
-/// client has `min_size`. `balanced` is NIID-Bench's rule: who already holds an equal share gets none of the classes
-/// that follow. All samples are used.
+/// The samples of each class are split over the clients in proportions p ~ Dirichlet(alpha), drawn again
+/// until every client has `min_size`. `balanced` is NIID-Bench's rule: who already holds an equal share gets
+/// none of the classes that follow. All samples are used.
 class Dirichlet final : public Partitioner {
   public:
     explicit Dirichlet(core::Value options)
@@ -38,7 +38,8 @@ class Dirichlet final : public Partitioner {
     }
 
   private:
-    /// The random stream as it stands before a draw that gives every client enough: drawing sizes only is cheap.
+    /// The random stream as it stands before a draw that gives every client enough: drawing sizes only is
+    /// cheap.
     core::Random find_accepted(const ByLabel& groups, core::Random& random) const {
         const std::int64_t min_size = options_["min_size"].as_int();
         const auto samples = static_cast<std::int64_t>(groups.positions.size());
@@ -63,8 +64,8 @@ class Dirichlet final : public Partitioner {
                                     " are asked for; raise alpha, lower min_size or the number of clients");
     }
 
-    /// Draws the proportions of every class; give(client, count) is called in the order of classes and clients and the
-    /// counts of a class sum to its samples. Returns the clients' sizes.
+    /// Draws the proportions of every class; give(client, count) is called in the order of classes and
+    /// clients and the counts of a class sum to its samples. Returns the clients' sizes.
     template <class Give>
     std::vector<std::uint64_t> draw(const ByLabel& groups, core::Random& random, const Give& give) const {
         const auto count = static_cast<std::size_t>(clients());
@@ -93,8 +94,9 @@ class Dirichlet final : public Partitioner {
         return sizes;
     }
 
-    /// Dirichlet proportions over the open clients, 0 for the others; returns the last open one. A gamma variate of a
-    /// small shape is often too small for a double, its logarithm is not: log G(a) = log G(a + 1) + log(U)/a.
+    /// Dirichlet proportions over the open clients, 0 for the others; returns the last open one. A gamma
+    /// variate of a small shape is often too small for a double, its logarithm is not: log G(a) = log G(a +
+    /// 1) + log(U)/a.
     template <class Open>
     std::size_t draw_shares(core::Random& random, const Open& open, std::vector<double>& share) const {
         std::size_t last = 0;

@@ -8,9 +8,9 @@
 namespace thalweg::data {
 namespace {
 
-/// Each client holds `labels` different labels; a label's samples are split equally, at random, among its holders.
-/// Every label is held by somebody when there are at least as many clients × labels as labels; the samples of a label
-/// that nobody holds are left out.
+/// Each client holds `labels` different labels; a label's samples are split equally, at random, among its
+/// holders. Every label is held by somebody when there are at least as many clients × labels as labels; the
+/// samples of a label that nobody holds are left out.
 class LabelsPerClient final : public Partitioner {
   public:
     explicit LabelsPerClient(core::Value options) : options_(std::move(options)) {}
@@ -71,7 +71,8 @@ class LabelsPerClient final : public Partitioner {
         held.reserve(count * each);
         for (std::size_t k = 0; k < count; ++k) {
             const auto mine = held.size();
-            // First the labels that are this client's turn (NIID-Bench: label k mod classes), so that none is left out …
+            // First the labels that are this client's turn (NIID-Bench: label k mod classes), so that none is
+            // left out …
             for (std::size_t slot = k; slot < std::max(present.size(), k + 1) && held.size() < mine + each;
                  slot += count) {
                 held.push_back(present[slot % present.size()]);

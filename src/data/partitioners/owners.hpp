@@ -14,8 +14,8 @@ namespace thalweg::data {
 using Owners = std::vector<std::uint32_t>;
 constexpr std::uint32_t nobody = std::numeric_limits<std::uint32_t>::max();
 
-/// Sorts the pool by owner in O(samples + clients). A client's samples keep the pool's order: ascending, so that a
-/// pass over a client walks forward through memory (training shuffles for itself).
+/// Sorts the pool by owner in O(samples + clients). A client's samples keep the pool's order: ascending, so
+/// that a pass over a client walks forward through memory (training shuffles for itself).
 Assignment assign(std::span<const std::uint32_t> pool, const Owners& owners, std::int64_t clients);
 
 /// Positions of the pool by label: those of label c are positions[begin[c]…begin[c+1]), ascending.

@@ -10,8 +10,8 @@
 namespace thalweg::data {
 namespace {
 
-/// Sizes in proportion to log-normal weights exp(sigma z), at least `min_size`, over all samples; who gets which sample
-/// is uniform.
+/// Sizes in proportion to log-normal weights exp(sigma z), at least `min_size`, over all samples; who gets
+/// which sample is uniform.
 class Quantity final : public Partitioner {
   public:
     explicit Quantity(core::Value options) : options_(std::move(options)) {}
@@ -47,8 +47,8 @@ class Quantity final : public Partitioner {
     }
 
   private:
-    /// Turns weights into sizes that sum to `total`: in proportion to the weights, but those that come out below
-    /// `least` are raised to it and the others pay.
+    /// Turns weights into sizes that sum to `total`: in proportion to the weights, but those that come out
+    /// below `least` are raised to it and the others pay.
     static void scale(std::vector<double>& weights, double total, double least) {
         std::vector<double> ascending = weights;
         std::sort(ascending.begin(), ascending.end());

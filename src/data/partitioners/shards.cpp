@@ -8,8 +8,8 @@
 namespace thalweg::data {
 namespace {
 
-/// The samples sorted by label are cut into clients × shards_per_client pieces and each client gets that many at
-/// random. Pieces differ by one sample at most, so that all samples are used.
+/// The samples sorted by label are cut into clients × shards_per_client pieces and each client gets that many
+/// at random. Pieces differ by one sample at most, so that all samples are used.
 class Shards final : public Partitioner {
   public:
     explicit Shards(core::Value options) : options_(std::move(options)) {}

@@ -66,7 +66,8 @@ std::vector<std::vector<std::size_t>> histograms_of(const Assignment& assignment
     return histograms;
 }
 
-/// What holds for every scheme: all samples at most once (exactly once when `all`), nobody empty-handed, ascending.
+/// What holds for every scheme: all samples at most once (exactly once when `all`), nobody empty-handed,
+/// ascending.
 void check(const Assignment& assignment, std::size_t clients, std::size_t samples, bool all = true) {
     ASSERT_EQ(assignment.offsets.size(), clients + 1);
     ASSERT_EQ(assignment.offsets.front(), 0U);
@@ -209,7 +210,8 @@ TEST(Dirichlet, ProportionsHaveTheMomentsOfTheDistribution) {
             squares += share * share / draws;
         }
         EXPECT_NEAR(mean, 1.0 / 3.0, 0.02);
-        // Draws that leave somebody with nothing are drawn again, which takes some of the spread when alpha is small.
+        // Draws that leave somebody with nothing are drawn again, which takes some of the spread when alpha
+        // is small.
         const double variance = 2.0 / 9.0 / (3.0 * alpha + 1.0);
         EXPECT_NEAR(squares - mean * mean, variance, variance * (alpha < 1.0 ? 0.35 : 0.1));
     }
