@@ -26,13 +26,13 @@ enum class StageKind {
 /// What a stage promises and needs; pipelines are checked against it before anything runs.
 struct StageTraits {
     StageKind kind = StageKind::per_update;
-    bool keeps_function = false;     ///< every update computes the same function afterwards
-    bool changes_frame = false;      ///< the merged model may lie in another frame than the previous global one
+    bool keeps_function = false;  ///< every update computes the same function afterwards
+    bool changes_frame = false;   ///< the merged model may lie in another frame than the previous global one
     bool needs_anchor = false;
     bool sets_mask = false;
     bool uses_mask = false;
-    bool needs_holdout = false;      ///< the server's samples
-    bool needs_clients = false;      ///< asks the clients for statistics
+    bool needs_holdout = false;  ///< the server's samples
+    bool needs_clients = false;  ///< asks the clients for statistics
 };
 
 /// What all stages of one fusion share. The same on every rank.
@@ -42,11 +42,12 @@ struct FusionContext {
     core::Communicator& communicator;
     std::uint64_t seed = 0;
     std::int64_t round = 0;
-    std::vector<Member> members;                  ///< all clients of the round, by client id
-    const model::Parameters* global = nullptr;    ///< previous global model; nullptr: there is none (round 1)
-    StatisticsSource* server = nullptr;           ///< nullptr: no hold-out
-    StatisticsSource* clients = nullptr;          ///< nullptr: clients cannot be asked (offline without data)
-    std::shared_ptr<const data::SampleSet> holdout;  ///< the server's samples, for activation matching; may be null
+    std::vector<Member> members;                ///< all clients of the round, by client id
+    const model::Parameters* global = nullptr;  ///< previous global model; nullptr: there is none (round 1)
+    StatisticsSource* server = nullptr;         ///< nullptr: no hold-out
+    StatisticsSource* clients = nullptr;        ///< nullptr: clients cannot be asked (offline without data)
+    std::shared_ptr<const data::SampleSet>
+        holdout;  ///< the server's samples, for activation matching; may be null
 };
 
 /// What the stages work on: this rank's updates (by client id) and, after the reduction, the merged model (the same on
@@ -78,14 +79,16 @@ class PerUpdateStage : public Stage {
 
   protected:
     /// `anchor` is undefined unless traits().needs_anchor. Not collective.
-    virtual void treat(Update& update, const model::Parameters& anchor, const FusionContext& context) const = 0;
+    virtual void treat(Update& update, const model::Parameters& anchor,
+                       const FusionContext& context) const = 0;
     /// Which anchor `apply` resolves: `global`, `first` or `largest`.
     virtual std::string anchor() const { return "global"; }
 };
 
 /// The model the others are aligned to, on every rank: `global` (the previous global model; in round 1, when there is
 /// none, `first`), `first` (lowest client id) or `largest` (most samples; lowest id among equals). Collective.
-model::Parameters resolve_anchor(const std::string& which, const FusionState& state, const FusionContext& context);
+model::Parameters resolve_anchor(const std::string& which, const FusionState& state,
+                                 const FusionContext& context);
 
 /// All updates of the round on every rank, by client id (this rank's own share memory). Collective. For stages that
 /// look at all of them; memory: cohort × model.
@@ -130,7 +133,8 @@ class Pipeline {
     using Observer = std::function<void(std::size_t index, const FusionState& state)>;
     /// Runs all stages; state.merged is the fused model afterwards. RunError that names the client when a model holds a
     /// NaN or an infinity: such a model is never averaged in silently. Collective.
-    std::vector<StageReport> run(FusionState& state, const FusionContext& context, const Observer& observer = {}) const;
+    std::vector<StageReport> run(FusionState& state, const FusionContext& context,
+                                 const Observer& observer = {}) const;
 
   private:
     void check_order() const;

@@ -42,7 +42,8 @@ class StatisticsSource {
     /// over as many values as all clients have together; for `server` members and weights do not matter. Collective,
     /// the same result on every rank and any number of ranks.
     virtual ChannelMoments of_merged(const model::Parameters& merged, std::size_t operation,
-                                     const std::vector<Member>& members, const std::vector<double>& weights) = 0;
+                                     const std::vector<Member>& members,
+                                     const std::vector<double>& weights) = 0;
     /// The same source looking at no more than the first `limit` samples of the server's, or of each client's (0: all).
     virtual std::unique_ptr<StatisticsSource> limited(std::int64_t limit) const = 0;
 };
@@ -63,8 +64,9 @@ std::unique_ptr<StatisticsSource> client_statistics(
 /// Hands out a set in fixed batches of `batch` samples as tensors [n, sample shape…], in index order, so that results
 /// do not depend on who evaluates. `stride` and `first` select batches first, first + stride, … The tensors are valid
 /// during the call only: the next batch overwrites them. RunError when samples are not of that shape's size.
-void for_each_batch(const data::SampleSet& samples, const std::vector<std::int64_t>& sample_shape,
-                    const std::function<void(std::int64_t batch_index, const at::Tensor& x, const at::Tensor& y)>& use,
-                    std::int64_t batch = 500, std::int64_t first = 0, std::int64_t stride = 1);
+void for_each_batch(
+    const data::SampleSet& samples, const std::vector<std::int64_t>& sample_shape,
+    const std::function<void(std::int64_t batch_index, const at::Tensor& x, const at::Tensor& y)>& use,
+    std::int64_t batch = 500, std::int64_t first = 0, std::int64_t stride = 1);
 
 }  // namespace thalweg::aggregator
