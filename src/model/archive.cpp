@@ -70,8 +70,8 @@ at::ScalarType scalar_type(const std::string& storage) {
     return found->second;
 }
 
-/// FormatError unless sizes and strides stay inside a storage of `available` elements. Expanded tensors (more elements
-/// than the storage has) are refused, so that a small file cannot ask for all the memory.
+/// FormatError unless sizes and strides stay inside a storage of `available` elements. Expanded tensors (more
+/// elements than the storage has) are refused, so that a small file cannot ask for all the memory.
 void check_bounds(const PickledObject& tensor, std::int64_t available, const std::string& name) {
     const auto outside = [&] {
         throw FormatError("tensor " + name + " of shape " + core::shape_text(tensor.sizes) +

@@ -21,8 +21,8 @@ class Archive {
 
     const PickledObject& root() const { return pickle_.root(); }
     const std::filesystem::path& path() const { return path_; }
-    /// The tensor, with memory of its own, contiguous. RunError when the record is missing or damaged, or when sizes
-    /// and strides reach outside it. `name` stands in messages.
+    /// The tensor, with memory of its own, contiguous. RunError when the record is missing or damaged, or
+    /// when sizes and strides reach outside it. `name` stands in messages.
     at::Tensor tensor(const PickledObject& object, const std::string& name) const;
     /// Throws RunError("Cannot read <path>: <reason>.").
     [[noreturn]] void fail(const std::string& reason) const;
@@ -45,8 +45,8 @@ struct ArchiveContent {
     std::map<std::string, std::string> meta;
 };
 
-/// Writes `{tensors_key: {name: tensor}, text key: text, …, "meta": {…}}` atomically. The same content gives the same
-/// bytes. RunError when the place cannot be written.
+/// Writes `{tensors_key: {name: tensor}, text key: text, …, "meta": {…}}` atomically. The same content gives
+/// the same bytes. RunError when the place cannot be written.
 void write_archive(const std::filesystem::path& path, const ArchiveContent& content);
 
 /// The dict's text values. RunError when something is not a text.

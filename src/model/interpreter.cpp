@@ -84,8 +84,9 @@ class Run {
         return x.reshape({x.size(0), graph_.shapes[value].front()});
     }
 
-    /// The value this operation reads may be written over when nobody else sees it (no tap, no other reader) and its
-    /// producer does not need it for its gradient. Linear, convolution and norms need their inputs only.
+    /// The value this operation reads may be written over when nobody else sees it (no tap, no other reader)
+    /// and its producer does not need it for its gradient. Linear, convolution and norms need their inputs
+    /// only.
     bool may_overwrite() const {
         if (tapped_ || !sole_reader_) return false;
         const int value = graph_.operations[index_].inputs.front();
@@ -154,8 +155,8 @@ Views leaf_views(const Parameters& parameters, const at::Tensor& gradient) {
     result.entries.reserve(parameters.layout->entries().size());
     for (std::size_t i = 0; i < parameters.layout->entries().size(); ++i) {
         const auto& entry = parameters.layout->entries()[i];
-        // variable_data gives each view a version counter of its own: otherwise a running statistic written between
-        // forward and backward looks to autograd like a change of every parameter.
+        // variable_data gives each view a version counter of its own: otherwise a running statistic written
+        // between forward and backward looks to autograd like a change of every parameter.
         auto leaf = parameters.view(i).variable_data();
         if (entry.trainable) {
             leaf.set_requires_grad(true);

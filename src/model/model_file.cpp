@@ -67,8 +67,8 @@ class Complaints {
     std::size_t count_ = 0;
 };
 
-/// RunError unless names, shapes and sorts of number are those of the graph. Before anything is allocated, so that a
-/// damaged description cannot ask for memory.
+/// RunError unless names, shapes and sorts of number are those of the graph. Before anything is allocated, so
+/// that a damaged description cannot ask for memory.
 void check_state_dict(const Archive& archive, const NamedObjects& found, const ModelGraph& graph) {
     Complaints missing("missing");
     Complaints superfluous("superfluous");

@@ -28,12 +28,13 @@ struct PickledObject {
 /// `a dict`, `a tensor`, …: for messages.
 std::string kind_name(PickledObject::Kind kind);
 
-/// A pickled object with everything below it. Only what state_dicts are made of is understood; nothing is ever called
-/// and no class is looked up, so that a file can do no harm. All objects are owned by one arena: cycles and deep
-/// nesting, which a damaged or hostile file may hold, cost nothing.
+/// A pickled object with everything below it. Only what state_dicts are made of is understood; nothing is
+/// ever called and no class is looked up, so that a file can do no harm. All objects are owned by one arena:
+/// cycles and deep nesting, which a damaged or hostile file may hold, cost nothing.
 class Pickle {
   public:
-    /// Reads protocols 2 to 5. FormatError for anything but a dict, list, tuple, number, text, tensor or Parameter.
+    /// Reads protocols 2 to 5. FormatError for anything but a dict, list, tuple, number, text, tensor or
+    /// Parameter.
     explicit Pickle(std::string_view bytes);
     const PickledObject& root() const { return *root_; }
 

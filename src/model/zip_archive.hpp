@@ -14,9 +14,9 @@ class FormatError : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-/// The records of a zip archive held in memory, uncompressed ones only, which is what torch.save writes. Our own
-/// because LibTorch's reader is compiled without the check of the CRCs. Every offset and length is checked: damaged
-/// archives are a FormatError.
+/// The records of a zip archive held in memory, uncompressed ones only, which is what torch.save writes. Our
+/// own because LibTorch's reader is compiled without the check of the CRCs. Every offset and length is
+/// checked: damaged archives are a FormatError.
 class ZipArchive {
   public:
     explicit ZipArchive(std::string content);

@@ -34,8 +34,8 @@ struct BatchNorm {
     double momentum = 0.1;
     double epsilon = 1e-5;
 };
-/// Over everything but the batch axis of [N, C] (an MLP); for images over the channel axis at each position, as
-/// ConvNeXt's channel-first layer norm does, so that channels stay permutable.
+/// Over everything but the batch axis of [N, C] (an MLP); for images over the channel axis at each position,
+/// as ConvNeXt's channel-first layer norm does, so that channels stay permutable.
 struct LayerNorm {
     int weight, bias;
     double epsilon = 1e-5;
@@ -53,12 +53,14 @@ struct AvgPool2d {
 /// [N, …] to [N, product of the rest].
 struct Flatten {};
 
-using OperationKind = std::variant<Linear, Conv2d, BatchNorm, LayerNorm, Activation, MaxPool2d, AvgPool2d, Flatten>;
+using OperationKind =
+    std::variant<Linear, Conv2d, BatchNorm, LayerNorm, Activation, MaxPool2d, AvgPool2d, Flatten>;
 
-/// One step of the graph: reads values, writes one value. Value 0 is the input; operation i of a graph writes value
-/// i + 1.
+/// One step of the graph: reads values, writes one value. Value 0 is the input; operation i of a graph writes
+/// value i + 1.
 struct Operation {
-    std::string name;  ///< the module's name (`layers.0`), or the kind with a number for modules without parameters
+    /// The module's name (`layers.0`); for modules without parameters the kind with a number (`relu_1`).
+    std::string name;
     OperationKind kind;
     std::vector<int> inputs;
     int output = 0;
@@ -66,8 +68,8 @@ struct Operation {
 
 std::string kind_name(const OperationKind& kind);
 
-/// A model: an immutable list of operations in execution order. The last one's value is the output, the logits
-/// [N, classes].
+/// A model: an immutable list of operations in execution order. The last one's value is the output, the
+/// logits [N, classes].
 struct ModelGraph {
     std::vector<Operation> operations;
     std::shared_ptr<const Layout> layout;
@@ -83,8 +85,8 @@ struct ModelGraph {
     std::vector<std::size_t> consumers(int value) const;
 };
 
-/// Builds graphs: every method appends one operation and returns the value it writes. Wrong shapes (a kernel larger
-/// than the image, a pool that leaves nothing) are a UsageError that names the module and the shapes.
+/// Builds graphs: every method appends one operation and returns the value it writes. Wrong shapes (a kernel
+/// larger than the image, a pool that leaves nothing) are a UsageError that names the module and the shapes.
 class GraphBuilder {
   public:
     explicit GraphBuilder(std::vector<std::int64_t> input_shape);
@@ -121,16 +123,19 @@ class GraphBuilder {
     std::vector<std::string> counters_;
 };
 
-/// Builds the model a resolved `model` section describes for samples of `input_shape` ([C, H, W] or [features]) and so
-/// many classes. Registry kind `model`.
+/// Builds the model a resolved `model` section describes for samples of `input_shape` ([C, H, W] or
+/// [features]) and so many classes. Registry kind `model`; builders are registered as
+/// core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t>. UsageError with the
+/// section's place when the layers do not fit the input.
 ModelGraph build_model(const core::Value& options, const std::vector<std::int64_t>& input_shape,
                        std::int64_t classes);
 
-/// Builds from a model file's spec: the `model` section plus `input` and `classes`. UsageError when it is not valid.
+/// Builds from a model file's spec: the `model` section plus `input` and `classes`. UsageError when it is not
+/// valid.
 ModelGraph build_model_from_spec(const core::Value& spec);
 
-/// PyTorch's default initialisation: weights and biases uniform in ±1/√fan_in, norm scales 1, shifts and running
-/// means 0, running variances 1. The draws go through the entries in layout order.
+/// PyTorch's default initialisation: weights and biases uniform in ±1/√fan_in, norm scales 1, shifts and
+/// running means 0, running variances 1. The draws go through the entries in layout order.
 Parameters initialise(const ModelGraph& graph, core::Random& random);
 
 }  // namespace thalweg::model

@@ -9,8 +9,8 @@
 
 namespace thalweg::model {
 
-/// A model's entries as tensors, ready to compute with. Index i is Layout::entries()[i]; `counters` shares memory with
-/// Parameters::counters.
+/// A model's entries as tensors, ready to compute with. Index i is Layout::entries()[i]; `counters` shares
+/// memory with Parameters::counters.
 struct Views {
     std::vector<at::Tensor> entries;
     at::Tensor counters;
@@ -20,7 +20,11 @@ struct Views {
 Views views(const Parameters& parameters);
 
 /// Leaf views for training: trainable entries require gradients, which are accumulated into `gradient`
-/// ([layout.trainable_size()], same type). The idiom that keeps them aliased: DESIGN and docs/decisions/.
+/// ([layout.trainable_size()], same type, contiguous; std::logic_error otherwise): zero it, run backward,
+/// read it. The leaves stay valid as long as both memories do and see every write to `parameters.values`.
+/// Each has a version counter of its own, so that the flat vector may be written between forward and
+/// backward: running statistics safely in train mode, anything else at the writer's risk, since autograd then
+/// notices nothing. `create_graph` breaks the alias: use autograd::grad there.
 Views leaf_views(const Parameters& parameters, const at::Tensor& gradient);
 
 enum class Mode {
@@ -31,9 +35,15 @@ enum class Mode {
 /// Called after operation `operation` (index into graph.operations) with its output.
 using Tap = std::function<void(std::size_t operation, const at::Tensor& output)>;
 
-/// Runs the graph on `input` [N, input_shape…] and returns the logits [N, classes]. The batch norms of a model in train
-/// mode write their running statistics. `tap` sees every operation's output (an empty function: none). `last`: stops
-/// after that operation and returns its output.
+/// Runs the graph on `input` [N, input_shape…] and returns the logits [N, classes]. The batch norms of a
+/// model in train mode write their running statistics. `tap` sees every operation's output (an empty
+/// function: none). `last`: stops after that operation and returns its output. Without a tap, ReLU and tanh
+/// write over the pre-activation they read, where nothing else (autograd included) needs it; the bits are the
+/// same.
+///
+/// std::logic_error when the input's shape or type (float, double) is not the model's. RunError when a batch
+/// norm in train mode is given one value a channel (a batch of one sample), as PyTorch's modules do: its
+/// variance is not defined.
 at::Tensor forward(const ModelGraph& graph, const Views& views, const at::Tensor& input, Mode mode,
                    const Tap& tap = {}, std::size_t last = static_cast<std::size_t>(-1));
 

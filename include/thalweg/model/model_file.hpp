@@ -20,18 +20,24 @@ struct ModelFile {
     std::map<std::string, std::string> meta;
 };
 
-/// Writes atomically. RunError when the place cannot be written.
+/// Writes atomically; the same content gives the same bytes. RunError when the place cannot be written.
+/// float32 only (std::logic_error for double).
 void save_model(const std::filesystem::path& path, const ModelGraph& graph, const Parameters& parameters,
                 const std::map<std::string, std::string>& meta);
 
-/// Reads a model file, or a bare Python state_dict when `spec` gives the architecture (`--model`). RunError names the
-/// file and what is wrong: not a zip, damaged (CRC), a Python object that is not on the white list, a tensor missing,
-/// superfluous or of another shape than the architecture says.
+/// Reads a model file, or a Python state_dict (also one kept under the key `state_dict`) when `spec` gives
+/// the architecture: the `model` section with `input` and `classes` (`--model`); it goes before what the file
+/// says. Tensors may have any strides; float16, bfloat16 and float64 become float32. Values need not be
+/// finite: see Parameters::first_non_finite. RunError names the file and what is wrong: not a zip, damaged
+/// (CRC), a Python object that is not on the white list, a tensor missing, superfluous or of another shape
+/// than the architecture says. UsageError when `spec` describes no model.
 ModelFile load_model(const std::filesystem::path& path, const std::optional<core::Value>& spec = {});
 
-/// A dict of tensors ([name] → tensor, any of float32/float64/int64/uint8) as a .pt file that Python reads, with text
-/// facts beside them: `{"tensors": {…}, "meta": {…}}`. Checkpoints and exported batch orders are such files.
-void save_tensors(const std::filesystem::path& path, const std::vector<std::pair<std::string, at::Tensor>>& tensors,
+/// A dict of tensors ([name] → tensor, any of float32/float64/int64/uint8) as a .pt file that Python reads,
+/// with text facts beside them: `{"tensors": {…}, "meta": {…}}`. Checkpoints and exported batch orders are
+/// such files.
+void save_tensors(const std::filesystem::path& path,
+                  const std::vector<std::pair<std::string, at::Tensor>>& tensors,
                   const std::map<std::string, std::string>& meta);
 struct TensorFile {
     std::vector<std::pair<std::string, at::Tensor>> tensors;

@@ -25,19 +25,20 @@ std::string_view role_name(Role role);
 
 /// One named tensor inside the flat vector.
 struct Entry {
-    std::string name;             ///< as in PyTorch's state_dict: `layers.0.weight`
+    std::string name;  ///< as in PyTorch's state_dict: `layers.0.weight`
     std::vector<std::int64_t> shape;
-    std::int64_t offset = 0;      ///< in elements
-    std::int64_t size = 0;        ///< in elements
+    std::int64_t offset = 0;  ///< in elements
+    std::int64_t size = 0;    ///< in elements
     Role role = Role::weight;
     bool trainable = true;
 };
 
-/// Where everything lies: trainable entries first, float buffers after them, integer buffers (`num_batches_tracked`)
-/// beside. Immutable once built; shared by all models of one architecture.
+/// Where everything lies: trainable entries first, float buffers after them, integer buffers
+/// (`num_batches_tracked`) beside. Immutable once built; shared by all models of one architecture.
 class Layout {
   public:
-    /// Appends an entry and returns its index. Trainable ones must come before buffers: std::logic_error otherwise.
+    /// Appends an entry and returns its index. Trainable ones must come before buffers: std::logic_error
+    /// otherwise.
     std::size_t add(std::string name, std::vector<std::int64_t> shape, Role role);
     /// Appends an integer buffer (a scalar) and returns its index among the counters.
     std::size_t add_counter(std::string name);
@@ -49,8 +50,8 @@ class Layout {
     /// Trainable entries and float buffers.
     std::int64_t size() const { return size_; }
     std::optional<std::size_t> find(std::string_view name) const;
-    /// Entry or counter names in the order of PyTorch's state_dict (module by module: weight, bias, running_mean,
-    /// running_var, num_batches_tracked).
+    /// Entry or counter names in the order of PyTorch's state_dict (module by module: weight, bias,
+    /// running_mean, running_var, num_batches_tracked).
     std::vector<std::string> state_dict_order() const;
     bool operator==(const Layout& other) const;
 
@@ -61,8 +62,8 @@ class Layout {
     std::int64_t size_ = 0;
 };
 
-/// A model's state: one contiguous float vector [layout.size()] (float32, or float64 for proofs) plus the integer
-/// buffers [layout.counters()] (int64). A handle: copies share the memory, `clone` does not.
+/// A model's state: one contiguous float vector [layout.size()] (float32, or float64 for proofs) plus the
+/// integer buffers [layout.counters()] (int64). A handle: copies share the memory, `clone` does not.
 struct Parameters {
     std::shared_ptr<const Layout> layout;
     at::Tensor values;

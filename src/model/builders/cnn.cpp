@@ -138,13 +138,14 @@ class Chain {
     int convs_ = 0, norms_ = 0, linears_ = 0;
 };
 
-/// A convolutional network: the listed layers, then a linear classifier. A norm (if any) and an activation follow every
-/// convolution and linear layer but the classifier.
+/// A convolutional network: the listed layers, then a linear classifier. A norm (if any) and an activation
+/// follow every convolution and linear layer but the classifier.
 ///
-/// Names: convolutions are `conv1`, `conv2`, …, linear layers with the classifier `fc1`, `fc2`, …, norms `norm1`,
-/// `norm2`, … (convolutions' and linears' counted together). `niid_bench` so has the names of the published code
-/// (Li et al., *Federated Learning on Non-IID Data Silos*, ICDE 2022, SimpleCNN): conv1, conv2, fc1, fc2, fc3.
-/// `mcmahan` is the CNN of McMahan et al. (AISTATS 2017), 1,663,370 parameters for 28×28 and 10 classes.
+/// Names: convolutions are `conv1`, `conv2`, …, linear layers with the classifier `fc1`, `fc2`, …, norms
+/// `norm1`, `norm2`, … (convolutions' and linears' counted together). `niid_bench` so has the names of the
+/// published code (Li et al., *Federated Learning on Non-IID Data Silos*, ICDE 2022, SimpleCNN): conv1,
+/// conv2, fc1, fc2, fc3. `mcmahan` is the CNN of McMahan et al. (AISTATS 2017), 1,663,370 parameters for
+/// 28×28 and 10 classes.
 ModelGraph build(const core::Value& options, const std::vector<std::int64_t>& input_shape,
                  std::int64_t classes) {
     const auto layers = read_layers(options);

@@ -5,8 +5,8 @@ namespace thalweg::model {
 
 namespace {
 
-/// Multinomial logistic regression: one linear layer from the (flattened) input to the classes. Names: `fc.weight` and
-/// `fc.bias`, as of a Python module with `self.fc = nn.Linear(…)`.
+/// Multinomial logistic regression: one linear layer from the (flattened) input to the classes. Names:
+/// `fc.weight` and `fc.bias`, as of a Python module with `self.fc = nn.Linear(…)`.
 ModelGraph build(const core::Value& options, const std::vector<std::int64_t>& input_shape,
                  std::int64_t classes) {
     GraphBuilder builder(input_shape);

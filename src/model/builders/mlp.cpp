@@ -10,9 +10,10 @@ namespace {
 /// A multi-layer perceptron. Images are flattened first.
 ///
 /// Names: those of a Python `self.layers = nn.Sequential(nn.Linear(…), [nn.BatchNorm1d(…) | nn.LayerNorm(…),]
-/// nn.ReLU(), …, nn.Linear(…))` that is called with `self.layers(x.flatten(1))`. So every linear, norm and activation
-/// takes a number (linears are `layers.0`, `layers.2`, … without a norm, `layers.0`, `layers.3`, … with one, whose own
-/// are `layers.1`, `layers.4`, …), and flattening takes none: the names do not depend on the input's shape.
+/// nn.ReLU(), …, nn.Linear(…))` that is called with `self.layers(x.flatten(1))`. So every linear, norm and
+/// activation takes a number (linears are `layers.0`, `layers.2`, … without a norm, `layers.0`, `layers.3`, …
+/// with one, whose own are `layers.1`, `layers.4`, …), and flattening takes none: the names do not depend on
+/// the input's shape.
 ModelGraph build(const core::Value& options, const std::vector<std::int64_t>& input_shape,
                  std::int64_t classes) {
     GraphBuilder builder(input_shape);
