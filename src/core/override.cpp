@@ -44,6 +44,7 @@ std::vector<Step> split_path(const std::string& path, const std::string& assignm
     for (const auto& step : steps) {
         if (step.name.empty()) refuse(assignment, "a key is empty; write key.path=value");
     }
+    if (steps.size() > 64) refuse(assignment, "nested deeper than 64 levels");  // as in a file
     return steps;
 }
 

@@ -40,11 +40,9 @@ std::string with_suggestion(const std::string& near, std::string valid) {
 }
 
 void check_range(const Option& option, double value, const Value& given) {
-    const bool low_enough = option.high_open ? value < option.high : value <= option.high;
-    const bool high_enough = option.low_open ? value > option.low : value >= option.low;
-    const bool unbounded_above = option.high == std::numeric_limits<double>::infinity();
-    const bool unbounded_below = option.low == -std::numeric_limits<double>::infinity();
-    if ((low_enough || unbounded_above) && (high_enough || unbounded_below)) return;
+    const bool above_low = option.low_open ? value > option.low : value >= option.low;
+    const bool below_high = option.high_open ? value < option.high : value <= option.high;
+    if (above_low && below_high) return;
     given.reject("must be " + range_text(option) + ", but is " + given.as_text());
 }
 

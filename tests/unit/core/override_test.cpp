@@ -72,6 +72,9 @@ TEST(Override, RefusesWhatCannotBe) {
                           "they are numbered from 0 to 1"));
     EXPECT_THAT(refusal("model.hidden.x=1"), HasSubstr("there is no item 'x'"));
     EXPECT_THAT(refusal("model.hidden[99999999999999999999]=1"), HasSubstr("there is no item"));
+    std::string deep = "a";
+    for (int i = 0; i < 64; ++i) deep += ".a";
+    EXPECT_THAT(refusal(deep + "=1"), HasSubstr("nested deeper"));
     EXPECT_THAT(refusal("model[0]=1"), HasSubstr("'model' is not a list"));
     EXPECT_THAT(refusal("new.list[0]=1"), HasSubstr("'new.list' is not a list"));
     EXPECT_THAT(refusal("[0]=1"), HasSubstr("key is empty"));
