@@ -69,6 +69,7 @@ int execute(Context& context) {
         std::cerr << "thalweg: internal error on rank " << context.communicator.rank() << ": " << error.what()
                   << "\nPlease report it with the command line and the configuration." << std::endl;
         context.backend.abort(1);
+        return 1;
     }
 }
 

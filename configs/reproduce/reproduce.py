@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""Runs the shipped reproductions and prints the tables of docs/reproductions.md.
+
+    configs/reproduce/reproduce.py [one-shot] [merge] [--seeds 1,2,3] [--ranks 2] [--program build/release/thalweg]
+
+Every number comes from a run of the program; nothing is kept between calls. Standard library only.
+"""
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def run(args, *words, ranks=None):
+    command = [args.program, *words, "--json"]
+    ranks = ranks or args.ranks
+    if ranks > 1:
+        command = ["mpirun", "--oversubscribe", "-n", str(ranks), *command]
+    environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def mean_error(values, scale=100.0, digits=2):
+    """mean ± standard error of the mean"""
+    values = [scale * value for value in values]
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else float("nan")
+    return f"{statistics.mean(values):.{digits}f} ± {error:.{digits}f}"
+
+
+# Two-sided 95% quantiles of Student's t, by degrees of freedom.
+STUDENT = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+
+
+def paired(first, second):
+    """Mean difference second − first in points, with its 95% confidence interval over the seeds."""
+    differences = [100 * (b - a) for a, b in zip(first, second)]
+    middle = statistics.mean(differences)
+    if len(differences) < 2:
+        return f"{middle:+.2f}"
+    half = STUDENT[len(differences) - 1] * statistics.stdev(differences) / math.sqrt(len(differences))
+    return f"{middle:+.2f} [{middle - half:+.2f}, {middle + half:+.2f}]"
+
+
+def ladder(args, config, seed, folder):
+    path = os.path.join(HERE, config + ".yaml")
+    out = os.path.join(folder, f"{config}-{seed}")
+    line = run(args, "run", path, f"seed={seed}", "--out", out)["rounds"][-1]
+    steps = {step["name"]: step["accuracy"] for step in line["ladder"]["steps"]}
+    steps["ensemble"] = line["ladder"]["ensemble"]["accuracy"]
+    steps["clients"] = [client["accuracy"] for client in line["ladder"]["clients"]]
+    steps["ratio_before"] = statistics.mean(line["variance_ratio"]["before"].values())
+    steps["ratio_after"] = statistics.mean(line["variance_ratio"]["after"].values())
+    return steps
+
+
+def one_shot(args, folder):
+    for part in ("iid", "dirichlet"):
+        base = [ladder(args, f"one-shot-{part}", seed, folder) for seed in args.seeds]
+        signs = [ladder(args, f"one-shot-{part}-signs", seed, folder) for seed in args.seeds]
+        clients = [ladder(args, f"one-shot-{part}-clients", seed, folder) for seed in args.seeds]
+        column = lambda runs, name: [run[name] for run in runs]
+        every = [accuracy for run in base for accuracy in run["clients"]]
+        print(f"\n**{part}**, seeds {', '.join(map(str, args.seeds))}\n")
+        print("| model | test accuracy, % |\n|---|---|")
+        print(f"| clients alone, lowest to highest | {100 * min(every):.2f} – {100 * max(every):.2f} |")
+        print(f"| plain mean | {mean_error(column(base, 'mean'))} |")
+        print(f"| merge_many + mean | {mean_error(column(base, 'merge_many+mean'))} |")
+        repaired = column(base, "merge_many+mean+repair")
+        print(f"| merge_many + mean + repair (server) | {mean_error(repaired)} |")
+        federated = column(clients, "merge_many+mean+repair")
+        print(f"| merge_many + mean + repair (clients) | {mean_error(federated)} |")
+        elected = column(signs, "merge_many+sign_alignment+mean")
+        print(f"| merge_many + sign_alignment + mean | {mean_error(elected)} |")
+        finished = column(signs, "merge_many+sign_alignment+mean+repair")
+        print(f"| merge_many + sign_alignment + mean + repair | {mean_error(finished)} |")
+        print(f"| ensemble of logits | {mean_error(column(base, 'ensemble'))} |")
+        print(f"\nvariance ratio, mean over layers: {mean_error(column(base, 'ratio_before'), 1, 3)} before REPAIR, "
+              f"{mean_error(column(base, 'ratio_after'), 1, 3)} after")
+        print("\npaired differences in points, 95% interval (Student's t over the seeds):")
+        print(f"- sign election, without REPAIR: {paired(column(base, 'merge_many+mean'), elected)}")
+        print(f"- sign election, with REPAIR: {paired(repaired, finished)}")
+        print(f"- REPAIR with the clients' statistics instead of the server's: {paired(repaired, federated)}")
+        sys.stdout.flush()
+
+
+def merge(args, folder):
+    print("\n| width | ends, % | midpoint naive | matched | matched + REPAIR | loss barrier naive | matched | "
+          "+ REPAIR | reduction | + REPAIR | signs before | after |\n|" + "---|" * 12)
+    for width in (512, 128):
+        rows = []
+        for seed in args.seeds:
+            config = os.path.join(HERE, f"merge-mlp-{width}.yaml")
+            ends = [os.path.join(folder, f"{width}-{seed}-{side}.pt") for side in "ab"]
+            for number, path in enumerate(ends):
+                run(args, "train", config, f"seed={10 * seed + number}", "--out", path, ranks=1)
+            curve = lambda *more: run(args, "lmc", *ends, "--points", "25", "--split", "test", *more)
+            rows.append((curve(), curve("--align", "weight_matching"),
+                         curve("--align", "weight_matching", "--finish", "repair")))
+        accuracy = lambda k: mean_error([row[k]["midpoint"]["accuracy"] for row in rows])
+        loss = lambda k: [row[k]["barrier"]["test"]["loss"] for row in rows]
+        reduction = lambda k: mean_error([1 - after / before for before, after in zip(loss(0), loss(k))])
+        signs = lambda k: mean_error([row[k]["sign_consistency"] for row in rows], 1, 3)
+        ends = [row[0]["endpoints"][side]["accuracy"] for row in rows for side in "ab"]
+        print(f"| {width} | {mean_error(ends)} | {accuracy(0)} | {accuracy(1)} | {accuracy(2)} | "
+              f"{mean_error(loss(0), 1, 3)} | {mean_error(loss(1), 1, 3)} | {mean_error(loss(2), 1, 3)} | "
+              f"{reduction(1)} | {reduction(2)} | {signs(0)} | {signs(1)} |")
+        sys.stdout.flush()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", default=["one-shot", "merge"], help="one-shot, merge (default: both)")
+    parser.add_argument("--seeds", default="1,2,3", type=lambda text: [int(word) for word in text.split(",")])
+    parser.add_argument("--ranks", default=2, type=int)
+    parser.add_argument("--program", default=os.path.join(HERE, "..", "..", "build", "release", "thalweg"))
+    args = parser.parse_args()
+    studies = {"one-shot": one_shot, "merge": merge}
+    unknown = [name for name in args.what if name not in studies]
+    if unknown:
+        parser.error(f"unknown study '{unknown[0]}'; there are: {', '.join(studies)}")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.what:
+            studies[name](args, folder)
+
+
+if __name__ == "__main__":
+    main()

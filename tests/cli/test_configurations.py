@@ -1,0 +1,30 @@
+"""Every shipped configuration is valid, and runs at small scale."""
+import glob
+import os
+import unittest
+
+from support import ROOT, Case
+
+SMALL = ["clients.steps=2", "evaluation.every=1000"]
+
+
+class Configurations(Case):
+    def test_all_are_found(self):
+        self.assertGreater(len(self.files()), 8)
+
+    @staticmethod
+    def files():
+        return sorted(glob.glob(os.path.join(ROOT, "configs", "**", "*.yaml"), recursive=True))
+
+    def test_each_is_valid_and_runs(self):
+        for path in self.files():
+            with self.subTest(os.path.relpath(path, ROOT)):
+                self.succeed("validate", path, "--no-data")
+                out = self.path(os.path.basename(path))
+                sampler = ["server.sampler={kind: uniform, count: 4}"] if "many-clients" in path else []
+                self.succeed("run", path, *SMALL, *sampler, "server.rounds=1", "--out", out)
+                self.assertTrue(os.path.exists(os.path.join(out, "final.pt")))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,133 @@
+"""The same configuration gives the same bits on any number of ranks, after a kill and --resume, and stops on a signal."""
+import json
+import os
+import signal
+import subprocess
+import time
+import unittest
+
+from support import ENVIRONMENT, TINY, Case, command_line
+
+CNN = """
+name: cnn
+seed: 5
+data:
+  dataset: fashion_mnist
+  partition: {scheme: labels_per_client, clients: 40, labels: 2}
+  holdout: 100
+model: {kind: cnn, norm: batch, layers: [{conv: 4, kernel: 5}, {pool: 4}, {linear: 10}]}
+clients:
+  algorithm: {kind: sgd, lr: 0.05, momentum: 0.9}
+  steps: 6
+  batch_size: 16
+  init: shared
+server:
+  rounds: 3
+  sampler: {kind: uniform, count: 4}
+  fusion: [{activation_matching: {anchor: global}}, {mean: {weights: uniform}}, reset_batch_norm]
+"""
+
+LONG = ["server.rounds=40", "clients.epochs=12", "analysis.measures=[]", "server.fusion=[merge_many, mean]"]
+
+
+class Ranks(Case):
+    def test_same_bits_on_one_two_three_and_five(self):
+        for name, text in (("tiny", TINY), ("cnn", CNN)):
+            config = self.write(name + ".yaml", text)
+            reference = None
+            for ranks in (1, 2, 3, 5):
+                out = self.path(f"{name}-{ranks}")
+                self.succeed("run", config, "--out", out, ranks=ranks)
+                with open(os.path.join(out, "final.pt"), "rb") as file:
+                    content = file.read()
+                reference = reference or content
+                self.assertEqual(reference, content, f"{name} on {ranks} ranks")
+
+    def test_records_agree_but_for_times(self):
+        config = self.write("tiny.yaml", TINY)
+        records = []
+        for ranks in (1, 3):
+            self.succeed("run", config, "--out", self.path(f"r{ranks}"), ranks=ranks)
+            lines = []
+            with open(self.path(f"r{ranks}", "rounds.jsonl")) as file:
+                for line in map(json.loads, file):
+                    line.pop("seconds")
+                    line["bytes"].pop("transport")
+                    for client in line["clients"]:
+                        client.pop("seconds"), client.pop("rank")
+                    for stage in line["fusion"]["stages"]:
+                        stage.pop("seconds")
+                    lines.append(line)
+            records.append(lines)
+        self.assertEqual(records[0], records[1])
+
+    def test_more_ranks_than_clients(self):
+        config = self.write("tiny.yaml", TINY)
+        self.succeed("run", config, "data.partition.clients=2", "--out", self.path("a"))
+        self.succeed("run", config, "data.partition.clients=2", "--out", self.path("b"), ranks=4)
+        self.assertEqual(self.bytes_of("a", "final.pt"), self.bytes_of("b", "final.pt"))
+
+
+class Stops(Case):
+    def start(self, ranks, out):
+        config = self.write("tiny.yaml", TINY)
+        return subprocess.Popen(command_line("run", config, *LONG, "--out", self.path(out), ranks=ranks), cwd=self.folder,
+                                env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def wait_for_checkpoint(self, process, out, seconds=60):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            folder = self.path(out, "checkpoints")
+            if os.path.isdir(folder) and any(name.endswith(".pt") for name in os.listdir(folder)):
+                return
+            self.assertIsNone(process.poll(), process.communicate() if process.poll() is not None else "")
+            time.sleep(0.01)
+        self.fail("no checkpoint within a minute")
+
+    def reference(self):
+        if not os.path.exists(self.path("whole")):
+            self.succeed("run", self.write("tiny.yaml", TINY), *LONG, "--out", self.path("whole"))
+        return self.bytes_of("whole", "final.pt")
+
+    def resume(self, out, ranks):
+        self.succeed("run", self.path("tiny.yaml"), *LONG, "--resume", "--out", self.path(out), ranks=ranks)
+        self.assertEqual(self.reference(), self.bytes_of(out, "final.pt"))
+        with open(self.path(out, "rounds.jsonl")) as file:
+            self.assertEqual([json.loads(line)["round"] for line in file], list(range(1, 41)))
+
+    def test_killed_rank_and_resume(self):
+        process = self.start(3, "killed")
+        self.wait_for_checkpoint(process, "killed")
+        ranks = subprocess.run(["pgrep", "-P", str(process.pid)], stdout=subprocess.PIPE, text=True).stdout.split()
+        ranks = [pid for pid in ranks if "thalweg" in open(f"/proc/{pid}/comm").read()]
+        self.assertEqual(len(ranks), 3)
+        os.kill(int(ranks[1]), signal.SIGKILL)
+        process.communicate(timeout=30)
+        self.assertNotEqual(process.returncode, 0)
+        for pid in ranks:  # nobody is left behind
+            self.assertFalse(os.path.exists(f"/proc/{pid}") and "thalweg" in open(f"/proc/{pid}/comm").read())
+        self.resume("killed", ranks=2)
+
+    def test_ctrl_c_alone(self):
+        process = self.start(1, "stopped")
+        self.wait_for_checkpoint(process, "stopped")
+        process.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        _, errors = process.communicate(timeout=30)
+        self.assertLess(time.monotonic() - start, 5)
+        self.assertEqual(process.returncode, 130, errors)
+        self.assertIn("--resume", errors)
+        self.resume("stopped", ranks=1)
+
+    def test_ctrl_c_under_mpirun(self):
+        process = self.start(2, "stopped")
+        self.wait_for_checkpoint(process, "stopped")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        self.assertNotEqual(process.returncode, 0)
+        self.assertEqual(errors.count("--resume"), 1, errors)
+        self.resume("stopped", ranks=2)
+
+
+if __name__ == "__main__":
+    unittest.main()
