@@ -131,10 +131,9 @@ LocalResult LocalTrainer::train(model::Parameters& parameters, const data::Sampl
     const std::int64_t per_epoch = steps_per_epoch(samples.size());
     if (needs_two_samples_ && per_epoch == 0) {
         throw core::RunError(
-            "client " + std::to_string(client) + " has " + std::to_string(samples.size()) +
-            " sample(s) in batches of " + std::to_string(plan_.batch_size) +
-            ", and batch norm needs two samples a batch; give every client at least two samples and "
-            "clients.batch_size at least 2, or use model.norm: layer or none");
+            "client " + std::to_string(client) +
+            " has one sample, and the model's batch norm needs at least two; give every client more "
+            "samples (data.partition), or set model.norm to layer or none");
     }
     const std::int64_t steps = steps_for(samples.size());
     make_room(samples.width());
