@@ -1,9 +1,13 @@
+#include <ATen/Dispatch.h>
 #include <torch/types.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <span>
+#include <stdexcept>
+#include <string>
+#include <utility>
 
 #include "finishing.hpp"
 #include "thalweg/analysis/measures.hpp"

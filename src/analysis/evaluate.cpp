@@ -1,9 +1,14 @@
 #include "thalweg/analysis/evaluate.hpp"
 
+#include <ATen/Dispatch.h>
+#include <c10/util/accumulate.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
 #include <span>
+#include <stdexcept>
+#include <string>
 
 #include "chunks.hpp"
 #include "thalweg/core/error.hpp"

@@ -1,3 +1,4 @@
+#include <ATen/Dispatch.h>
 #include <torch/types.h>
 
 #include <limits>

@@ -9,6 +9,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
+#include <string>
+#include <utility>
 
 #include "console.hpp"
 #include "thalweg/core/text.hpp"
