@@ -46,8 +46,10 @@ void ModelArguments::add_data_to(CLI::App& command) {
 }
 
 void ModelArguments::add_holdout_to(CLI::App& command) {
-    command.add_option("--holdout", holdout, "training samples used for activation matching and REPAIR")
-        ->capture_default_str()
+    command
+        .add_option("--holdout", holdout,
+                    "training samples used for activation matching and REPAIR (default: 1000, or all of a "
+                    "smaller set)")
         ->check(CLI::PositiveNumber);
 }
 
@@ -125,15 +127,17 @@ std::shared_ptr<const data::Dataset> ModelArguments::open(const Context& context
 }
 
 std::shared_ptr<const data::SampleSet> ModelArguments::calibration(const data::Dataset& dataset) const {
+    constexpr std::int64_t usual = 1000;
     const auto train = dataset.train();
-    if (!train) return dataset.natural_holdout(holdout);
-    if (holdout > train->size()) {
-        throw UsageError("--holdout asks for " + std::to_string(holdout) + " training samples, but " +
+    if (!train) return dataset.natural_holdout(holdout.value_or(usual));
+    if (holdout && *holdout > train->size()) {
+        throw UsageError("--holdout asks for " + std::to_string(*holdout) + " training samples, but " +
                          dataset.name() + " has " + std::to_string(train->size()));
     }
+    const std::int64_t count = std::min(holdout.value_or(usual), train->size());
     core::Random random(seed, "calibration");
     std::vector<std::uint32_t> indices;
-    for (const auto index : random.sample(train->size(), holdout))
+    for (const auto index : random.sample(train->size(), count))
         indices.push_back(static_cast<std::uint32_t>(index));
     return std::make_shared<data::Subset>(train, std::move(indices));
 }

@@ -57,7 +57,8 @@ struct ModelArguments {
     std::string model;  ///< architecture of bare state_dicts: YAML text or a file with a `model` section
     std::string data;   ///< NAME[:PATH] or `{kind: …}`; empty: what the model file says
     std::uint64_t seed = 0;
-    std::int64_t holdout = 1000;  ///< training samples for matching and REPAIR
+    std::optional<std::int64_t>
+        holdout;  ///< training samples for matching and REPAIR (default: 1000, or all)
     bool json = false;
 
     void add_model_to(CLI::App& command);

@@ -5,6 +5,7 @@
 #include "runtime.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/interrupt.hpp"
+#include "thalweg/core/schema.hpp"
 #include "thalweg/version.hpp"
 
 namespace {
@@ -33,8 +34,23 @@ void complain(const Context& context, const std::string& what) {
     if (context.is_root) std::cerr << "thalweg: " << what << std::endl;
 }
 
+/// A misspelt command answers with the nearest; nothing when the first word is a command or an option.
+std::optional<std::string> unknown_command(const CLI::App& program, int argc, char** argv) {
+    if (argc < 2 || argv[1][0] == '-') return std::nullopt;
+    std::vector<std::string> names;
+    for (const auto* command : program.get_subcommands([](const CLI::App*) { return true; })) {
+        if (command->get_name() == argv[1]) return std::nullopt;
+        names.push_back(command->get_name());
+    }
+    return thalweg::core::unknown_name("command", argv[1], names);
+}
+
 /// Reads the command line; the exit code when there is nothing to run (--help, or an error).
 std::optional<int> parse(CLI::App& program, const Context& context, int argc, char** argv) {
+    if (const auto error = unknown_command(program, argc, argv)) {
+        complain(context, "error: " + *error);
+        return 2;
+    }
     try {
         program.parse(argc, argv);
         return std::nullopt;

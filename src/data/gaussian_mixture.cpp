@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "generator_seed.hpp"
 #include "thalweg/core/random.hpp"
 #include "thalweg/core/registry.hpp"
 #include "thalweg/data/sample_sets.hpp"
@@ -112,8 +113,8 @@ std::shared_ptr<const Dataset> open_mixture(const core::Value& options, const Da
     const auto train_numbers = train_count * static_cast<std::size_t>(dimension);
     const auto block =
         context.communicator.share(numbers * sizeof(float) + count, [&](std::span<std::byte> bytes) {
-            const Mixture mixture =
-                make_mixture(classes, dimension, options["separation"].as_number(), context.seed);
+            const Mixture mixture = make_mixture(classes, dimension, options["separation"].as_number(),
+                                                 generator_seed(options, context));
             const std::span samples{reinterpret_cast<float*>(bytes.data()), numbers};
             const std::span labels{reinterpret_cast<std::uint8_t*>(samples.data() + numbers), count};
             fill(mixture, "gaussian_mixture-train", samples.first(train_numbers), labels.first(train_count));
@@ -136,7 +137,8 @@ const core::Registration<std::shared_ptr<const Dataset>, const DatasetContext&> 
      .help = "generated: one Gaussian of unit variance a class, balanced classes, means in random directions",
      .citation = "",
      .options =
-         {core::integer("classes", "number of classes").at_least(2).at_most(256).by_default(10),
+         {generator_seed_option(),
+          core::integer("classes", "number of classes").at_least(2).at_most(256).by_default(10),
           core::integer("dimension", "numbers in a sample").at_least(1).at_most(1000000).by_default(20),
           core::integers("shape",
                          "[channels, height, width] of a sample, for convolutional models; their "

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "generator_seed.hpp"
 #include "natural.hpp"
 #include "thalweg/core/random.hpp"
 #include "thalweg/core/registry.hpp"
@@ -135,7 +136,7 @@ class Synthetic final : public Dataset {
 std::shared_ptr<const Dataset> open_synthetic(const core::Value& options, const DatasetContext& context) {
     const Facts facts{options["alpha"].as_number(),    options["beta"].as_number(),
                       options["dimension"].as_int(),   options["classes"].as_int(),
-                      options["max_samples"].as_int(), context.seed};
+                      options["max_samples"].as_int(), generator_seed(options, context)};
     // The node's block: samples, then labels.
     constexpr auto count = static_cast<std::size_t>(test_clients * samples_of_a_further_client);
     const std::size_t numbers = count * static_cast<std::size_t>(facts.dimension);
@@ -158,7 +159,8 @@ const core::Registration<std::shared_ptr<const Dataset>, const DatasetContext&> 
              "trains; "
              "tested on 1,000 further clients with 20 samples each",
      .citation = "Li et al.: Federated optimization in heterogeneous networks (MLSys 2020), arXiv:1812.06127",
-     .options = {core::number("alpha", "how much the clients' models differ: deviation of their means")
+     .options = {generator_seed_option(),
+                 core::number("alpha", "how much the clients' models differ: deviation of their means")
                      .at_least(0)
                      .at_most(1000)
                      .by_default(1),

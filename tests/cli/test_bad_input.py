@@ -36,7 +36,7 @@ class BadInput(Case):
 
     def test_unknown_key_in_the_file_has_a_place(self):
         path = self.write("bad.yaml", TINY.replace("  batch_size: 20", "  batchsize: 20"))
-        self.reject("run", path, says=["bad.yaml:13:3", "batchsize", "batch_size"], code=(2,))
+        self.reject("run", path, says=["bad.yaml:12:3", "batchsize", "batch_size"], code=(2,))
 
     def test_wrong_type(self):
         self.reject("run", self.config, "clients.epochs=many", says=["clients.epochs", "integer"], code=(2,))
@@ -142,7 +142,7 @@ class BadInput(Case):
 
     def test_wrong_command_line(self):
         self.reject("run", says=["CONFIG"], code=(2,))
-        self.reject("runn", self.config, says=["runn"], code=(2,))
+        self.reject("runn", self.config, says=["runn", "did you mean 'run'"], code=(2,))
         self.reject("run", self.config, "--no-such-flag", says=["no-such-flag"], code=(2,))
         self.reject("lmc", "a.pt", "b.pt", "--points", "1", says=["points"], code=(2,))
 

@@ -67,9 +67,8 @@ class Models(Case):
         super().setUp()
         self.config = self.write("tiny.yaml", TINY)
         for seed, name in ((1, "a.pt"), (2, "b.pt")):
-            # One data set (its seed is the experiment's), two initialisations: the clients' own.
-            self.succeed("train", self.config, f"seed={seed}", "clients.epochs=4", "--out", self.path(name))
-        self.data = "{kind: gaussian_mixture, classes: 4, dimension: 12, train: 600, test: 200, separation: 3}"
+            # One data set, two initialisations.
+            self.succeed("train", self.config, f"seed={seed}", "data.dataset.seed=3", "clients.epochs=4", "--out", self.path(name))
 
     def test_eval(self):
         result = self.json("eval", self.path("a.pt"))
