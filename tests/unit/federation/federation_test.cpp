@@ -1,0 +1,189 @@
+#include "thalweg/federation/federation.hpp"
+
+#include <ATen/Parallel.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "thalweg/aggregator/stage.hpp"
+#include "thalweg/core/error.hpp"
+#include "thalweg/core/interrupt.hpp"
+#include "unit/support/thread_communicator.hpp"
+
+namespace thalweg::federation {
+namespace {
+
+namespace fs = std::filesystem;
+
+class FederationTest : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        std::string name = (fs::temp_directory_path() / "thalweg-federation-XXXXXX").string();
+        ASSERT_NE(mkdtemp(name.data()), nullptr);
+        folder_ = name;
+    }
+    void TearDown() override { fs::remove_all(folder_); }
+
+    static Experiment experiment(const std::vector<std::string>& overrides = {}) {
+        return make_experiment(core::parse_yaml(R"(
+data:
+  dataset: {kind: gaussian_mixture, classes: 3, dimension: 6, train: 300, test: 90, separation: 4}
+  partition: {scheme: quantity, clients: 5}
+  holdout: 30
+model: {kind: mlp, hidden: [8]}
+clients: {algorithm: {kind: sgd, lr: 0.05, momentum: 0.9}, batch_size: 10}
+server: {rounds: 3}
+)",
+                                                "test.yaml"),
+                               overrides);
+    }
+
+    at::Tensor run(const std::string& name, const std::vector<std::string>& overrides,
+                   core::Communicator& communicator, bool resume = false) {
+        Federation federation(experiment(overrides), communicator);
+        lines_ =
+            federation.run({.folder = folder_ / name, .resume = resume, .progress = false, .manifest = {}});
+        return federation.global().values.clone();
+    }
+
+    fs::path folder_;
+    std::vector<record::Json> lines_;
+};
+
+/// FedAvg written out: train every client from the global model, average by samples in double.
+TEST_F(FederationTest, FedAvgIsWhatTheBookSays) {
+    core::SelfCommunicator self;
+    const auto ours = run("fedavg", {}, self);
+
+    const auto setup = experiment();
+    const auto setting = open_setting(setup, self);
+    const data::FederatedData data(setting.dataset, setup.config["data"]["partition"], 30, setup.seed);
+    clients::LocalTrainer trainer(setting.graph, setup.plan, setup.seed);
+    auto global = initial_model(setting.graph, setup.seed, -1);
+    for (int round = 1; round <= 3; ++round) {
+        at::Tensor sum = at::zeros({global.values.numel()}, at::kDouble);
+        double total = 0;
+        for (std::int64_t client = 0; client < 5; ++client) {
+            auto local = global.clone();
+            trainer.train(local, *data.client(client), client, round);
+            const auto samples = static_cast<double>(data.samples(client));
+            sum += samples * local.values.to(at::kDouble);
+            total += samples;
+        }
+        global.values.copy_(sum / total);
+    }
+    EXPECT_TRUE(at::allclose(ours, global.values, 1e-6, 1e-7));
+    EXPECT_GT(lines_.back()["test"]["accuracy"].get<double>(), 0.8);
+}
+
+TEST_F(FederationTest, AnyNumberOfRanksGivesTheSameBits) {
+    const std::vector<std::string> words{
+        "clients.init=independent",
+        "server.fusion=[merge_many, {sign_alignment: {mode: elect}}, mean, {repair: "
+        "{statistics: clients}}]",
+        "server.sampler={kind: uniform, count: 4}"};
+    core::SelfCommunicator self;
+    const auto alone = run("alone", words, self);
+    for (const int ranks : {2, 3}) {
+        std::vector<at::Tensor> results(static_cast<std::size_t>(ranks));
+        thalweg::testing::run_ranks(ranks, [&](core::Communicator& communicator) {
+            at::set_num_threads(1);
+            Federation federation(experiment(words), communicator);
+            federation.run({.folder = folder_ / std::to_string(ranks),
+                            .resume = false,
+                            .progress = false,
+                            .manifest = {}});
+            results[static_cast<std::size_t>(communicator.rank())] = federation.global().values.clone();
+        });
+        for (const auto& result : results) EXPECT_TRUE(result.equal(alone)) << ranks;
+    }
+}
+
+TEST_F(FederationTest, ResumeRepeatsTheBits) {
+    core::SelfCommunicator self;
+    const std::vector<std::string> words{"clients.init=independent", "server.fusion=[weight_matching, mean]"};
+    const auto whole = run("whole", words, self);
+    run("cut", words, self);
+    // As if the program had been killed after round 1: later checkpoints, final model and half a line are there or not.
+    fs::remove(folder_ / "cut" / "final.pt");
+    for (const auto& entry : fs::directory_iterator(folder_ / "cut" / "checkpoints")) {
+        if (entry.path().filename() != "round-00002.pt") fs::remove(entry.path());
+    }
+    const auto resumed = run("cut", words, self, true);
+    EXPECT_TRUE(resumed.equal(whole));
+    ASSERT_EQ(lines_.size(), 3u);
+    EXPECT_EQ(lines_.back()["round"], 3);
+    EXPECT_TRUE(fs::exists(folder_ / "cut" / "final.pt"));
+}
+
+TEST_F(FederationTest, ResumeRefusesAnotherConfiguration) {
+    core::SelfCommunicator self;
+    run("run", {}, self);
+    try {
+        run("run", {"clients.batch_size=11"}, self, true);
+        FAIL();
+    } catch (const core::UsageError& error) {
+        EXPECT_THAT(error.what(), ::testing::HasSubstr("clients.batch_size: 10 → 11"));
+    }
+}
+
+TEST_F(FederationTest, DivergedClientIsLeftOutOrFatal) {
+    core::SelfCommunicator self;
+    const std::vector<std::string> wild{"clients.algorithm={kind: sgd, lr: 1.0e+30}"};
+    EXPECT_THROW(run("fatal", wild, self), clients::Diverged);
+    auto lenient = wild;
+    lenient.push_back("clients.on_failure=continue");
+    EXPECT_THROW(run("lenient", lenient, self), core::RunError);  // nobody is left
+    // A client with one batch never sees what its first step did: it survives, the others are left out.
+    lenient.push_back("clients.batch_size=50");
+    lenient.push_back("server.rounds=1");
+    run("some", lenient, self);
+    const auto& line = lines_.front();
+    EXPECT_GE(line["failures"].size(), 1u);
+    EXPECT_EQ(line["failures"].size() + line["cohort"].size(), 5u);
+    EXPECT_EQ(line["clients"].size(), line["cohort"].size());
+    for (const auto& failure : line["failures"]) {
+        EXPECT_GT(failure["samples"].get<int>(), 50);
+        EXPECT_THAT(failure["error"].get<std::string>(), ::testing::HasSubstr("step 2"));
+    }
+}
+
+TEST_F(FederationTest, InterruptDropsTheRound) {
+    core::SelfCommunicator self;
+    Federation federation(experiment(), self);
+    core::request_interrupt();
+    EXPECT_THROW(
+        federation.run({.folder = folder_ / "stopped", .resume = false, .progress = false, .manifest = {}}),
+        core::Interrupted);
+    core::clear_interrupt();
+    EXPECT_FALSE(fs::exists(folder_ / "stopped" / "final.pt"));
+}
+
+TEST_F(FederationTest, MergedModelKeepsTheFrameOfTheGlobalOne) {
+    core::SelfCommunicator self;
+    // merge_many leaves the mean in any frame; the server brings it back to the previous global model's.
+    run("frames", {"server.fusion=[merge_many, mean]", "analysis.measures=[sign_consistency]"}, self);
+    for (const auto& line : lines_) {
+        EXPECT_GT(line["sign_consistency"]["client_client"].get<double>(), 0.6);
+    }
+}
+
+TEST_F(FederationTest, LadderShowsEveryStep) {
+    core::SelfCommunicator self;
+    run("ladder",
+        {"clients.init=independent", "server.rounds=1", "server.fusion=[merge_many, mean, repair]",
+         "analysis.measures=[ladder, barrier, variance_ratio]"},
+        self);
+    const auto& ladder = lines_.front()["ladder"];
+    ASSERT_EQ(ladder["steps"].size(), 3u);
+    EXPECT_EQ(ladder["steps"][0]["name"], "mean");
+    EXPECT_EQ(ladder["steps"][2]["name"], "merge_many+mean+repair");
+    EXPECT_EQ(ladder["clients"].size(), 5u);
+    EXPECT_EQ(ladder["steps"][2]["accuracy"], lines_.front()["test"]["accuracy"]);
+    EXPECT_THAT(summary(lines_), ::testing::HasSubstr("merge_many+mean+repair"));
+    EXPECT_LE(lines_.front()["barrier"]["after"]["loss"], lines_.front()["barrier"]["before"]["loss"]);
+}
+
+}  // namespace
+}  // namespace thalweg::federation
