@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <stdexcept>
+#include <utility>
 
 #include "thalweg/aggregator/exchange.hpp"
 #include "thalweg/aggregator/stage.hpp"
@@ -102,6 +103,20 @@ void Pipeline::require_sources(bool holdout, bool clients) const {
     }
 }
 
+namespace {
+
+/// Every rank knows what it sent itself; the record wants the sum.
+void add_bytes_of_all_ranks(std::vector<StageReport>& reports, core::Communicator& communicator) {
+    std::vector<std::uint64_t> mine;
+    for (auto& report : reports) mine.push_back(std::exchange(report.bytes, 0));
+    for (const auto& bytes : communicator.all_gather(core::as_bytes(mine))) {
+        const auto sent = core::from_bytes<std::uint64_t>(bytes);
+        for (std::size_t i = 0; i < reports.size(); ++i) reports[i].bytes += sent[i];
+    }
+}
+
+}  // namespace
+
 std::vector<StageReport> Pipeline::run(FusionState& state, const FusionContext& context,
                                        const Observer& observer) const {
     require_sources(context.server != nullptr || context.holdout != nullptr, context.clients != nullptr);
@@ -113,13 +128,16 @@ std::vector<StageReport> Pipeline::run(FusionState& state, const FusionContext& 
     std::vector<StageReport> reports;
     for (std::size_t i = 0; i < items_.size(); ++i) {
         const auto start = std::chrono::steady_clock::now();
+        const auto sent = context.communicator.bytes_sent();
         StageReport report;
         report.name = items_[i].name;
         report.notes = items_[i].stage->apply(state, context);
         report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        report.bytes = context.communicator.bytes_sent() - sent;
         reports.push_back(std::move(report));
         if (observer) observer(i, state);
     }
+    add_bytes_of_all_ranks(reports, context.communicator);
     return reports;
 }
 

@@ -319,7 +319,7 @@ void Federation::fuse(std::int64_t round, Training& training, Json& line) {
     step_server(round, state.merged);
     line["fusion"]["stages"] = Json::array();
     for (const auto& report : reports) {
-        Json stage = {{"name", report.name}, {"seconds", report.seconds}};
+        Json stage = {{"name", report.name}, {"seconds", report.seconds}, {"bytes", report.bytes}};
         for (const auto& [name, value] : report.notes) stage[name] = value;
         line["fusion"]["stages"].push_back(std::move(stage));
     }

@@ -32,6 +32,8 @@ class Run(Case):
             self.assertEqual(names, ["merge_many", "sign_alignment", "mean", "repair"])
             self.assertEqual(set(line["seconds"]), {"clients", "fusion", "evaluation", "total"})
             self.assertGreater(line["bytes"]["up"], 0)
+            for stage in line["fusion"]["stages"]:
+                self.assertEqual(stage["bytes"], 0)  # one process sends nothing
             self.assertTrue(0 < line["sign_consistency"]["client_global"] <= 1)
             self.assertLessEqual(line["barrier"]["after"]["loss"], 10)
             self.assertEqual(len(line["variance_ratio"]["after"]), 2)

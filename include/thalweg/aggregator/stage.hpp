@@ -97,6 +97,7 @@ std::vector<Update> gather_updates(const FusionState& state, const FusionContext
 struct StageReport {
     std::string name;
     double seconds = 0;
+    std::uint64_t bytes = 0;  ///< that all ranks sent each other for it
     StageNotes notes;
 };
 
