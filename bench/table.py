@@ -4,7 +4,8 @@
     table.py RESULT.json [RESULT.json ...] > table.md
 
 Benchmarks whose names differ in the last part only (`.../compiled/10`, `.../autograd/10`) share a row: the last part
-that is not a number is the column. With repetitions the median is shown. The machine is named above the tables.
+that is not a number is the column. With repetitions the median is shown. Times are
+processor time of the one thread, which other programs on the machine disturb least.
 """
 
 import json
@@ -34,7 +35,7 @@ def read(path):
         if run.get("error_occurred"):
             raise SystemExit(f"{path}: {run['name']} failed: {run.get('error_message', '')}")
         name = run["run_name"] if medians else run["name"]
-        times[name] = run["real_time"] * TO_MICROSECONDS[run["time_unit"]]
+        times[name] = run["cpu_time"] * TO_MICROSECONDS[run["time_unit"]]
     if not times:
         raise SystemExit(f"{path}: holds no benchmark")
     return document.get("context", {}), times
@@ -83,7 +84,7 @@ def main(paths):
         context, more = read(path)
         times.update(more)
     if context:
-        print(f"{context.get('num_cpus', '?')} cores at {context.get('mhz_per_cpu', '?')} MHz, one thread, "
+        print(f"{context.get('num_cpus', '?')} cores at {context.get('mhz_per_cpu', '?')} MHz, processor time of one thread, "
               f"{context.get('date', '')[:10]}; median where repeated.\n")
     print(markdown(times))
 

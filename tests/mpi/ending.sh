@@ -7,7 +7,7 @@ case $scenario in
     *) expected=130 ;;
 esac
 start=$(date +%s%N)
-timeout 30 "$mpiexec" --oversubscribe -n 3 "$program" --scenario "$scenario" > "ending-$scenario.log" 2>&1
+timeout 30 "$mpiexec" --oversubscribe --bind-to none -n 3 "$program" --scenario "$scenario" > "ending-$scenario.log" 2>&1
 code=$?
 milliseconds=$((($(date +%s%N) - start) / 1000000))
 if [ $code -ne $expected ]; then
