@@ -1,5 +1,6 @@
-#include <benchmark/benchmark.h>
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <benchmark/benchmark.h>
 
 #include "thalweg/aggregator/matching.hpp"
 #include "thalweg/core/schema.hpp"
