@@ -38,6 +38,8 @@ Pipeline::Pipeline(const core::Value& stages) : options_(stages) {
 
 void Pipeline::check_order() const {
     const Item* reduction = nullptr;
+    const Item* moved = nullptr;    // the last stage that may have left the previous global model's frame
+    const Item* changed = nullptr;  // the last alignment that changed what the models compute
     const Item* masking = nullptr;  // the last stage that set a mask nobody has used yet
     for (const Item& item : items_) {
         const bool is_reduction = item.traits.kind == StageKind::reduction;
@@ -64,6 +66,18 @@ void Pipeline::check_order() const {
                                        "masks, such as mean."
                                      : " after " + item.name + "."));
         }
+        if (moved != nullptr && item.traits.needs_global_frame) {
+            item.options.reject(item.name +
+                                " goes by the previous global model coordinate by coordinate, and " +
+                                moved->name + " before it may have moved the updates to another frame. Use " +
+                                "weight_matching with anchor: global before it, or another vote.");
+        }
+        if (changed != nullptr && reduction == nullptr && is_alignment(item) && item.traits.keeps_function) {
+            item.options.reject(item.name + " aligns the clients' models and comes after " + changed->name +
+                                ", which changes what they compute. Put it before " + changed->name + ".");
+        }
+        if (is_alignment(item) && item.traits.changes_frame) moved = &item;
+        if (is_alignment(item) && !item.traits.keeps_function) changed = &item;
         if (is_reduction) reduction = &item;
         if (item.traits.sets_mask) masking = &item;
     }

@@ -17,7 +17,12 @@ StageNotes PerUpdateStage::apply(FusionState& state, const FusionContext& contex
     core::collectively(context.communicator, [&] {
         for (Update& update : state.updates) {
             core::check_interrupt();
-            treat(update, common, context);
+            try {
+                treat(update, common, context);
+            } catch (const core::RunError& error) {
+                throw core::RunError("client " + std::to_string(update.client) +
+                                     "'s model (or its anchor): " + error.what());
+            }
         }
     });
     return {};

@@ -90,15 +90,16 @@ std::int64_t LocalTrainer::steps_for(std::int64_t samples) const {
     return plan_.steps ? *plan_.steps : plan_.epochs * steps_per_epoch(samples);
 }
 
-void LocalTrainer::make_room(std::int64_t width) {
+void LocalTrainer::make_room(std::int64_t samples, std::int64_t width) {
     const auto& shape = graph_.input_shape();
-    std::vector<std::int64_t> sizes{plan_.batch_size};
-    sizes.insert(sizes.end(), shape.begin(), shape.end());
-    if (!x_.defined()) {
+    const std::int64_t batch = std::min(plan_.batch_size, samples);
+    if (!x_.defined() || x_.size(0) < batch) {
+        std::vector<std::int64_t> sizes{batch};
+        sizes.insert(sizes.end(), shape.begin(), shape.end());
         x_ = at::empty(sizes, at::kFloat);
-        y_ = at::empty({plan_.batch_size}, at::kLong);
+        y_ = at::empty({batch}, at::kLong);
     }
-    if (x_.numel() != plan_.batch_size * width) {
+    if (x_.numel() != x_.size(0) * width) {
         throw std::invalid_argument("samples of " + std::to_string(width) +
                                     " elements do not fit the model's input");
     }
@@ -136,7 +137,7 @@ LocalResult LocalTrainer::train(model::Parameters& parameters, const data::Sampl
             "samples (data.partition), or set model.norm to layer or none");
     }
     const std::int64_t steps = steps_for(samples.size());
-    make_room(samples.width());
+    make_room(samples.size(), samples.width());
     step_->bind(parameters);
     const auto trainable = static_cast<std::size_t>(graph_.layout->trainable_size());
     const std::span<float> values(parameters.data(), trainable);
@@ -166,6 +167,11 @@ LocalResult LocalTrainer::train(model::Parameters& parameters, const data::Sampl
         algorithm_->step(values, gradient, algorithm_->learning_rate() * factor);
         recent.add(step, loss, batch.size());
         ticker.tick(step + 1, steps);
+    }
+    // The loss of a step is taken before its update: what the last one did shows in the parameters alone.
+    if (const auto fault = parameters.first_non_finite()) {
+        report_divergence("its model holds values that are not finite, first in " + *fault, client, round,
+                          steps - 1, steps);
     }
     return {.loss = recent.mean(), .steps = steps, .seconds = seconds_since(started)};
 }

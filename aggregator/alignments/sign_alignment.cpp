@@ -44,7 +44,8 @@ class SignAlignment final : public Stage {
         return {.kind = StageKind::cross_update,
                 .keeps_function = mode_ != SignMode::attenuate,
                 .sets_mask = mode_ == SignMode::elect,
-                .uses_mask = true};
+                .uses_mask = true,
+                .needs_global_frame = vote_ == Vote::global};
     }
 
     StageNotes apply(FusionState& state, const FusionContext& context) const override;
@@ -164,6 +165,7 @@ void SignAlignment::treat(FusionState& state, const FusionContext& context,
             const at::Tensor agrees = disagrees.logical_not();
             update.mask = update.mask.defined() ? agrees.logical_and(update.mask) : agrees;
         } else {
+            if (!update.own.defined()) update.own = update.parameters;
             update.parameters = update.parameters.clone();
             const at::Tensor values = update.parameters.trainable();
             values.copy_(at::where(disagrees, values * rho_, values));

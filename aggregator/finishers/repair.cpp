@@ -14,7 +14,7 @@ class Repair final : public Stage {
     explicit Repair(const core::Value& options)
         : statistics_(options["statistics"].as_text()),
           samples_(options["samples"].as_int()),
-          weighting_(weighting_of(options["weights"].as_text())),
+          weights_(options["weights"].as_text()),
           options_(RepairOptions::from(options["target"].as_text(), options["average"].as_text(),
                                        options["mode"].as_text(), options["classifier"].as_bool())) {}
 
@@ -25,8 +25,8 @@ class Repair final : public Stage {
     }
 
     StageNotes apply(FusionState& state, const FusionContext& context) const override {
-        const auto w =
-            core::collectively(context.communicator, [&] { return weights(context.members, weighting_); });
+        const auto w = core::collectively(context.communicator,
+                                          [&] { return finisher_weights(weights_, state, context); });
         const auto source = source_of(statistics_, context).limited(samples_);
         model::Parameters merged = state.merged.clone();
         const auto report = repair(merged, state, context, *source, w, options_);
@@ -37,7 +37,7 @@ class Repair final : public Stage {
   private:
     std::string statistics_;
     std::int64_t samples_;
-    Weighting weighting_;
+    std::string weights_;
     RepairOptions options_;
 };
 
@@ -47,26 +47,28 @@ const StageRegistration registration{
      .help = "gives the merged model's pre-activations the means and deviations the clients' models have",
      .citation =
          "Jordan et al., REPAIR: REnormalizing Permuted Activations for Interpolation Repair, ICLR 2023",
-     .options =
-         {core::choice("statistics", {"server", "clients"},
-                       "whose data: the server's hold-out, or moments that clients send of their own")
-              .by_default("server"),
-          core::choice("target", {"within", "pooled"},
-                       "the average of the clients' deviations, or the deviation of their pooled values")
-              .by_default("within"),
-          core::choice("average", {"std", "variance"},
-                       "what is averaged over clients for the target 'within'")
-              .by_default("std"),
-          core::choice("mode", {"repair", "rescale", "reshift"},
-                       "means and deviations, deviations only, means only")
-              .by_default("repair"),
-          core::boolean("classifier", "repair the last layer (the logits) too").by_default(false),
-          core::integer("samples",
-                        "look at no more than so many samples of the server's, or of each client's; 0: all")
-              .at_least(0)
-              .by_default(0),
-          core::choice("weights", {"samples", "uniform"}, "what a client counts: its samples, or all alike")
-              .by_default("samples")}},
+     .options = {core::choice("statistics", {"server", "clients"},
+                              "whose data: the server's hold-out, or moments that clients send of their own")
+                     .by_default("server"),
+                 core::choice(
+                     "target", {"within", "pooled"},
+                     "the average of the clients' deviations, or the deviation of their pooled values")
+                     .by_default("within"),
+                 core::choice("average", {"std", "variance"},
+                              "what is averaged over clients for the target 'within'")
+                     .by_default("std"),
+                 core::choice("mode", {"repair", "rescale", "reshift"},
+                              "means and deviations, deviations only, means only")
+                     .by_default("repair"),
+                 core::boolean("classifier", "repair the last layer (the logits) too").by_default(false),
+                 core::integer(
+                     "samples",
+                     "look at no more than so many samples of the server's, or of each client's; 0: all")
+                     .at_least(0)
+                     .by_default(0),
+                 core::choice("weights", {"reduction", "samples", "uniform"},
+                              "what a client counts: as in the reduction, its samples, or all alike")
+                     .by_default("reduction")}},
     [](const core::Value& options) { return std::make_unique<Repair>(options); }};
 
 }  // namespace

@@ -135,6 +135,14 @@ std::vector<std::size_t> repaired_operations(const model::ModelGraph& graph, con
     return affine;
 }
 
+std::vector<double> finisher_weights(const std::string& option, const FusionState& state,
+                                     const FusionContext& context) {
+    if (option != "reduction") return weights(context.members, weighting_of(option));
+    if (state.weights.size() != context.members.size())
+        throw std::logic_error("a finisher before the reduction");
+    return state.weights;
+}
+
 EndMoments end_moments(const FusionState& state, const FusionContext& context, StatisticsSource& source,
                        const std::vector<std::size_t>& operations) {
     const auto& graph = context.graph;
@@ -149,7 +157,9 @@ EndMoments end_moments(const FusionState& state, const FusionContext& context, S
     const auto rows = gather_member_rows(
         context.communicator, context.members, width, [&](std::size_t, std::span<double> row) {
             auto out = row.begin();
-            for (const auto& moments : source.of_update(state.updates[next++], operations)) {
+            Update end = state.updates[next++];
+            if (end.own.defined()) end.parameters = end.own;
+            for (const auto& moments : source.of_update(end, operations)) {
                 *out++ = moments.count;
                 out = std::copy(moments.sum.begin(), moments.sum.end(), out);
                 out = std::copy(moments.sum_of_squares.begin(), moments.sum_of_squares.end(), out);

@@ -13,7 +13,7 @@ class ResetBatchNorm final : public Stage {
     explicit ResetBatchNorm(const core::Value& options)
         : statistics_(options["statistics"].as_text()),
           samples_(options["samples"].as_int()),
-          weighting_(weighting_of(options["weights"].as_text())) {}
+          weights_(options["weights"].as_text()) {}
 
     StageTraits traits() const override {
         return {.kind = StageKind::finisher,
@@ -22,8 +22,8 @@ class ResetBatchNorm final : public Stage {
     }
 
     StageNotes apply(FusionState& state, const FusionContext& context) const override {
-        const auto w =
-            core::collectively(context.communicator, [&] { return weights(context.members, weighting_); });
+        const auto w = core::collectively(context.communicator,
+                                          [&] { return finisher_weights(weights_, state, context); });
         const auto source = source_of(statistics_, context).limited(samples_);
         model::Parameters merged = state.merged.clone();
         const auto count = reset_batch_norm(merged, context, *source, w);
@@ -34,7 +34,7 @@ class ResetBatchNorm final : public Stage {
   private:
     std::string statistics_;
     std::int64_t samples_;
-    Weighting weighting_;
+    std::string weights_;
 };
 
 const StageRegistration registration{
@@ -51,9 +51,9 @@ const StageRegistration registration{
                      "look at no more than so many samples of the server's, or of each client's; 0: all")
                      .at_least(0)
                      .by_default(0),
-                 core::choice("weights", {"samples", "uniform"},
-                              "what a client counts with statistics: clients: its samples, or all alike")
-                     .by_default("samples")}},
+                 core::choice("weights", {"reduction", "samples", "uniform"},
+                              "what a client counts: as in the reduction, its samples, or all alike")
+                     .by_default("reduction")}},
     [](const core::Value& options) { return std::make_unique<ResetBatchNorm>(options); }};
 
 }  // namespace

@@ -139,6 +139,7 @@ class Mean final : public Stage {
         const auto w =
             core::collectively(context.communicator, [&] { return weights(context.members, weighting_); });
         state.merged = mean(state.updates, context, w);
+        state.weights = w;
         if (keeps_statistics_ && context.global != nullptr) keep_statistics(state.merged, *context.global);
         return {};
     }

@@ -27,7 +27,10 @@ const ScheduleRegistration registration{
      .help = "falls along half a cosine from the full learning rate to `min` times it",
      .citation = "Loshchilov & Hutter 2017, SGDR, arXiv:1608.03983 (without restarts)",
      .options = core::Schema{Clock::option(),
-                             core::number("min", "the last factor").at_least(0).at_most(1).by_default(0.0)}},
+                             core::number("min", "the factor it falls towards, reached after the last step")
+                                 .at_least(0)
+                                 .at_most(1)
+                                 .by_default(0.0)}},
     [](const core::Value& options) {
         return std::make_unique<Cosine>(Clock::from(options), options["min"].as_number());
     }};

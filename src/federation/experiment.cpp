@@ -62,6 +62,9 @@ namespace {
 /// A stage or measure that needs data nobody has is found before anything is computed.
 void check_needs(const Experiment& experiment, const aggregator::Pipeline& pipeline) {
     for (const auto& item : pipeline.items()) {
+        if (item.name == "activation_matching" && experiment.holdout == 1) {
+            item.options.reject("correlations need at least two samples, and data.holdout is 1");
+        }
         if (item.traits.needs_holdout && experiment.holdout == 0) {
             item.options.reject(
                 "the stage '" + item.name +

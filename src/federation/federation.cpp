@@ -316,32 +316,48 @@ void Federation::fuse(std::int64_t round, Training& training, Json& line) {
         pipeline_.run(state, context, [&](std::size_t index, const aggregator::FusionState& now) {
             measured([&](const std::string&, Measure& measure) { measure.after(index, now, view); });
         });
-    step_server(round, state.merged);
+    step_server(round, state);
     line["fusion"]["stages"] = Json::array();
     for (const auto& report : reports) {
         Json stage = {{"name", report.name}, {"seconds", report.seconds}, {"bytes", report.bytes}};
         for (const auto& [name, value] : report.notes) stage[name] = value;
         line["fusion"]["stages"].push_back(std::move(stage));
     }
-    state.merged = global_;
     measured([&](const std::string& name, Measure& measure) { line[name] = measure.finish(state, view); });
     line["fusion"]["seconds"] = fusing.seconds() - measuring;
 }
 
-void Federation::step_server(std::int64_t round, model::Parameters fused) {
+void Federation::step_server(std::int64_t round, aggregator::FusionState& state) {
+    // Optimizer and client state keep one frame through the rounds: the fused model goes back to that of the previous
+    // global one, and the updates with it, so that measures compare what lies in one frame. (No function changes.)
+    if (global_.defined() && pipeline_.changes_frame()) {
+        const auto back = match_to_global(round, state.merged);
+        core::collectively(communicator_, [&] {
+            const auto moved = [&](const model::Parameters& parameters) {
+                return symmetry::permute(parameters, setting_.symmetries, back);
+            };
+            state.merged = moved(state.merged);
+            for (auto& update : state.updates) update.parameters = moved(update.parameters);
+        });
+    }
     core::collectively(communicator_, [&] {
-        if (!is_root()) return;
-        if (global_.defined() && pipeline_.changes_frame()) {
-            // Optimizer and client state keep one frame through the rounds: the fused model goes back to that of the
-            // previous global one (the function stays the same).
-            core::Random random(experiment_.seed, "server_frame", round);
-            const auto match =
-                aggregator::weight_matching(setting_.graph, setting_.symmetries, global_, fused, random);
-            fused = symmetry::permute(fused, setting_.symmetries, match.permutations);
-        }
-        global_ = optimizer_->step(global_, fused);
+        if (is_root()) global_ = optimizer_->step(global_, state.merged);
     });
     broadcast_global();
+    state.merged = global_;
+}
+
+symmetry::Permutations Federation::match_to_global(std::int64_t round, const model::Parameters& fused) {
+    auto permutations = core::collectively(communicator_, [&] {
+        if (!is_root()) return symmetry::identity(setting_.symmetries);
+        core::Random random(experiment_.seed, "server_frame", round);
+        return aggregator::weight_matching(setting_.graph, setting_.symmetries, global_, fused, random)
+            .permutations;
+    });
+    for (auto& permutation : permutations) {
+        communicator_.broadcast(std::as_writable_bytes(std::span(permutation)), 0);
+    }
+    return permutations;
 }
 
 }  // namespace thalweg::federation

@@ -10,15 +10,19 @@ using record::Table;
 
 namespace {
 
+/// A number of the record; JSON has no NaN or infinity, so a loss that is not finite stands there as null.
+std::string number_in(const Json& json) {
+    return json.is_number() ? record::number(json.get<double>()) : "not finite";
+}
+
 std::string rounds_table(const std::vector<Json>& rounds) {
     Table table({"round", "clients", "training loss", "test loss", "test accuracy", "seconds"});
     for (const auto& line : rounds) {
         const bool tested = line.contains("test");
         table.row({std::to_string(line["round"].get<std::int64_t>()), std::to_string(line["cohort"].size()),
-                   record::number(line["train"]["loss"].get<double>()),
-                   tested ? record::number(line["test"]["loss"].get<double>()) : "–",
+                   number_in(line["train"]["loss"]), tested ? number_in(line["test"]["loss"]) : "–",
                    tested ? record::percent(line["test"]["accuracy"].get<double>()) : "–",
-                   record::number(line["seconds"]["total"].get<double>())});
+                   number_in(line["seconds"]["total"])});
     }
     return table.text();
 }
@@ -30,8 +34,7 @@ void add_clients(Table& table, const Json& clients) {
         for (const auto& client : clients) {
             table.row({"client " + std::to_string(client["client"].get<std::int64_t>()) + " alone (" +
                            std::to_string(client["samples"].get<std::int64_t>()) + " samples)",
-                       record::percent(client["accuracy"].get<double>()),
-                       record::number(client["loss"].get<double>())});
+                       record::percent(client["accuracy"].get<double>()), number_in(client["loss"])});
         }
         return;
     }
@@ -50,12 +53,12 @@ std::string ladder_table(const Json& ladder) {
     table.rule();
     for (const auto& step : ladder["steps"]) {
         table.row({step["name"].get<std::string>(), record::percent(step["accuracy"].get<double>()),
-                   record::number(step["loss"].get<double>())});
+                   number_in(step["loss"])});
     }
     table.rule();
     table.row({"ensemble of the clients' logits (upper mark)",
                record::percent(ladder["ensemble"]["accuracy"].get<double>()),
-               record::number(ladder["ensemble"]["loss"].get<double>())});
+               number_in(ladder["ensemble"]["loss"])});
     return table.text();
 }
 

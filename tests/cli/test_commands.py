@@ -63,6 +63,22 @@ class Run(Case):
         self.assertEqual(gone_on.returncode, 1)
         self.assertIn("every client", gone_on.stderr)
 
+    def test_run_goes_on_without_a_diverged_client(self):
+        config = self.write("tiny.yaml", TINY)
+        # One batch a client and a rate that only the second step does not survive: clients of one batch stay.
+        result = self.json("run", config, "--out", self.path("run"), "clients.algorithm={kind: sgd, lr: 1.0e+30}",
+                           "data.partition={scheme: quantity, clients: 5, sigma: 1.5}", "clients.batch_size=60",
+                           "clients.epochs=1", "clients.on_failure=continue", "server.fusion=[mean]",
+                           "analysis.measures=[]", "server.rounds=1")
+        line = result["rounds"][0]
+        self.assertGreater(len(line["failures"]), 0)
+        self.assertEqual(len(line["failures"]) + len(line["cohort"]), 5)
+        self.assertTrue(os.path.exists(self.path("run", "final.pt")))
+        last_step = self.call("run", config, "--out", self.path("b"), "clients.algorithm={kind: sgd, lr: 1.0e+39}",
+                              "clients.steps=1", "server.fusion=[mean]", "analysis.measures=[]")
+        self.assertEqual(last_step.returncode, 1)
+        self.assertRegex(last_step.stderr, r"client \d+ diverged in round 1 at step 1 of 1")
+
 
 class Models(Case):
     def setUp(self):

@@ -34,6 +34,10 @@ struct RepairOptions {
 /// directly (it normalises anyway), without the classifier unless the options say so.
 std::vector<std::size_t> repaired_operations(const model::ModelGraph& graph, const RepairOptions& options);
 
+/// w_k by a finisher's `weights` option: `reduction` (those the reduction used), `samples` or `uniform`.
+std::vector<double> finisher_weights(const std::string& option, const FusionState& state,
+                                     const FusionContext& context);
+
 /// Moments of the ends' own pre-activations: all that REPAIR needs to know of the models that were merged.
 struct EndMoments {
     std::vector<std::size_t> operations;

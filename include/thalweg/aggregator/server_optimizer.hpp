@@ -16,9 +16,6 @@ class ServerOptimizer {
     virtual ~ServerOptimizer() = default;
     /// `previous` is undefined in a round that has no global model yet; then the fused model is taken.
     virtual model::Parameters step(const model::Parameters& previous, const model::Parameters& fused) = 0;
-    /// State for checkpoints, by name; empty for a stateless one.
-    virtual std::vector<std::pair<std::string, at::Tensor>> state() const { return {}; }
-    virtual void restore(const std::vector<std::pair<std::string, at::Tensor>>& state) {}
 };
 
 using ServerOptimizerRegistration = core::Registration<std::unique_ptr<ServerOptimizer>>;

@@ -33,6 +33,8 @@ struct StageTraits {
     bool uses_mask = false;
     bool needs_holdout = false;  ///< the server's samples
     bool needs_clients = false;  ///< asks the clients for statistics
+    /// Compares the updates with the previous global model coordinate by coordinate.
+    bool needs_global_frame = false;
 };
 
 /// What all stages of one fusion share. The same on every rank.
@@ -55,6 +57,8 @@ struct FusionContext {
 struct FusionState {
     std::vector<Update> updates;
     model::Parameters merged;
+    /// w_k that the reduction used, in the members' order; empty before it.
+    std::vector<double> weights{};
 };
 
 /// Numbers a stage wants to see in the record: (name, value), the same on every rank.

@@ -19,6 +19,9 @@ struct Update {
     model::Parameters parameters;
     /// Entries that take part in the mean: bool [layout.trainable_size()]; undefined: all.
     at::Tensor mask;
+    /// The client's model as it was before a stage changed its function (attenuated signs): what finishers and measures
+    /// take for the client's; undefined: `parameters`.
+    model::Parameters own{};
 };
 
 /// A client of the round as every rank knows it.

@@ -141,7 +141,7 @@ class LocalTrainer {
 
   private:
     std::int64_t steps_per_epoch(std::int64_t samples) const;
-    void make_room(std::int64_t width);
+    void make_room(std::int64_t samples, std::int64_t width);
     double limit_gradient(std::span<float> gradient) const;
     [[noreturn]] void report_divergence(const std::string& what, std::int64_t client, std::int64_t round,
                                         std::int64_t step, std::int64_t steps) const;

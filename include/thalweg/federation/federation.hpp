@@ -45,7 +45,8 @@ class Federation {
     record::Json round(std::int64_t round);
     Training train(std::int64_t round, std::vector<aggregator::Member> members);
     void fuse(std::int64_t round, Training& training, record::Json& line);
-    void step_server(std::int64_t round, model::Parameters fused);
+    void step_server(std::int64_t round, aggregator::FusionState& state);
+    symmetry::Permutations match_to_global(std::int64_t round, const model::Parameters& fused);
     void checkpoint(std::int64_t round);
     void broadcast_global();
     bool is_root() const { return communicator_.rank() == 0; }

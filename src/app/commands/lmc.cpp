@@ -37,6 +37,8 @@ Json curve_json(const analysis::Curve& curve, double sign_consistency) {
     const auto& quoted = curve.splits.back().second;
     if (curve.lambdas.size() % 2 == 1) {
         json["midpoint"] = {{"loss", quoted.loss[middle]}, {"accuracy", quoted.accuracy[middle]}};
+    } else {
+        json["midpoint"] = nullptr;  // an even number of points has none
     }
     json["endpoints"] = {{"a", {{"loss", quoted.loss.front()}, {"accuracy", quoted.accuracy.front()}}},
                          {"b", {{"loss", quoted.loss.back()}, {"accuracy", quoted.accuracy.back()}}}};

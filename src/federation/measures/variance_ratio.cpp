@@ -22,10 +22,9 @@ class VarianceRatioMeasure final : public Measure {
     static record::Json ratios(const aggregator::FusionState& state, const RoundView& view) {
         const auto& context = view.context;
         auto& source = context.server ? *context.server : *context.clients;
-        const auto weights = aggregator::weights(context.members, aggregator::Weighting::samples);
         record::Json json = record::Json::object();
         for (const auto& [layer, ratio] :
-             analysis::variance_ratio(state.merged, state, context, source, weights)) {
+             analysis::variance_ratio(state.merged, state, context, source, state.weights)) {
             json[layer] = ratio;
         }
         return json;

@@ -9,6 +9,7 @@
 #include "thalweg/aggregator/stage.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/interrupt.hpp"
+#include "thalweg/symmetry/symmetry.hpp"
 #include "unit/support/thread_communicator.hpp"
 
 namespace thalweg::federation {
@@ -135,7 +136,7 @@ TEST_F(FederationTest, DivergedClientIsLeftOutOrFatal) {
     auto lenient = wild;
     lenient.push_back("clients.on_failure=continue");
     EXPECT_THROW(run("lenient", lenient, self), core::RunError);  // nobody is left
-    // A client with one batch never sees what its first step did: it survives, the others are left out.
+    // Every batch of a client with one batch is its first, whose loss is finite; at this rate its model stays so, too.
     lenient.push_back("clients.batch_size=50");
     lenient.push_back("server.rounds=1");
     run("some", lenient, self);
@@ -160,13 +161,57 @@ TEST_F(FederationTest, InterruptDropsTheRound) {
     EXPECT_FALSE(fs::exists(folder_ / "stopped" / "final.pt"));
 }
 
-TEST_F(FederationTest, MergedModelKeepsTheFrameOfTheGlobalOne) {
-    core::SelfCommunicator self;
-    // merge_many leaves the mean in any frame; the server brings it back to the previous global model's.
-    run("frames", {"server.fusion=[merge_many, mean]", "analysis.measures=[sign_consistency]"}, self);
-    for (const auto& line : lines_) {
-        EXPECT_GT(line["sign_consistency"]["client_client"].get<double>(), 0.6);
+/// Leaves all updates in another frame than the previous global model's, as merge_many may.
+class TestShuffle final : public aggregator::Stage {
+  public:
+    aggregator::StageTraits traits() const override {
+        return {.kind = aggregator::StageKind::cross_update, .keeps_function = true, .changes_frame = true};
     }
+    aggregator::StageNotes apply(aggregator::FusionState& state,
+                                 const aggregator::FusionContext& context) const override {
+        core::Random random(context.seed, "shuffle", context.round);
+        const auto permutations = symmetry::random_permutations(context.symmetries, random);
+        for (auto& update : state.updates) {
+            update.parameters = symmetry::permute(update.parameters, context.symmetries, permutations);
+        }
+        return {};
+    }
+};
+const aggregator::StageRegistration shuffle{
+    {.kind = "stage", .name = "test_shuffle", .help = "a common permutation", .citation = "", .options = {}},
+    [](const core::Value&) { return std::make_unique<TestShuffle>(); }};
+
+TEST_F(FederationTest, MergedModelGoesBackToTheFrameOfTheGlobalOne) {
+    core::SelfCommunicator self;
+    const std::string measures = "analysis.measures=[sign_consistency]";
+    const auto straight = run("straight", {"server.fusion=[mean]", measures}, self);
+    const auto expected = lines_;
+    const auto shuffled = run("shuffled", {"server.fusion=[test_shuffle, mean]", measures}, self);
+    EXPECT_TRUE(shuffled.equal(straight));
+    for (std::size_t i = 0; i < lines_.size(); ++i) {  // clients and global model are compared in one frame
+        EXPECT_EQ(lines_[i]["sign_consistency"]["client_global"],
+                  expected[i]["sign_consistency"]["client_global"]);
+    }
+}
+
+TEST_F(FederationTest, UniformMeanIsRepairedAndMeasuredWithItsOwnWeights) {
+    core::SelfCommunicator self;
+    run("uniform",
+        {"clients.init=independent", "server.rounds=1", "analysis.measures=[variance_ratio]",
+         "server.fusion=[merge_many, {mean: {weights: uniform}}, {repair: {average: variance}}]"},
+        self);
+    for (const auto& [layer, ratio] : lines_.front()["variance_ratio"]["after"].items()) {
+        EXPECT_NEAR(ratio.get<double>(), 1.0, 0.02) << layer;
+    }
+}
+
+TEST_F(FederationTest, LossThatIsNotFiniteIsShownAsSuch) {
+    record::Json line = {{"round", 1},
+                         {"cohort", {0}},
+                         {"train", {{"loss", nullptr}}},
+                         {"test", {{"loss", nullptr}, {"accuracy", 0.1}}},
+                         {"seconds", {{"total", 1.0}}}};
+    EXPECT_THAT(summary({line}), ::testing::HasSubstr("not finite"));
 }
 
 TEST_F(FederationTest, LadderShowsEveryStep) {
