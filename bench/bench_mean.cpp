@@ -35,8 +35,8 @@ void exact_mean(benchmark::State& state) {
     const Cohort cohort;
     const auto symmetries = symmetry::derive(cohort.graph);
     core::SelfCommunicator self;
-    aggregator::FusionContext context{.graph = cohort.graph, .symmetries = symmetries, .communicator = self};
-    context.members = cohort.members;
+    aggregator::FusionContext context{cohort.graph,   symmetries, self,    1,       1,
+                                      cohort.members, nullptr,    nullptr, nullptr, nullptr};
     const auto weights = aggregator::weights(cohort.members, aggregator::Weighting::samples);
     for (auto _ : state) benchmark::DoNotOptimize(aggregator::mean(cohort.updates, context, weights));
 }
