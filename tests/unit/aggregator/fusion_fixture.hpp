@@ -28,13 +28,13 @@ inline const std::vector<std::string>& architectures() {
 
 inline model::ModelGraph make_graph(const std::string& name) {
     const auto spec = core::Value::map({{"kind", core::Value::of("test")}});
-    const auto relu = model::ActivationKind::relu;
+    const auto kind = name.ends_with("tanh") ? model::ActivationKind::tanh : model::ActivationKind::relu;
     const bool batch = name.find("batch_norm") != std::string::npos;
     const bool layer = name.find("layer_norm") != std::string::npos;
     const auto hidden = [&](model::GraphBuilder& builder, int value, const std::string& norm) {
         if (batch) value = builder.batch_norm(norm, value);
         if (layer) value = builder.layer_norm(norm, value);
-        return builder.activation(value, relu);
+        return builder.activation(value, kind);
     };
     if (name.starts_with("mlp")) {
         model::GraphBuilder builder({12});
@@ -48,7 +48,7 @@ inline model::ModelGraph make_graph(const std::string& name) {
     value = builder.max_pool2d(value, {2, 2}, {2, 2});
     value = hidden(builder, builder.conv2d("conv.1", value, 6, {3, 3}), "norms.1");
     value = builder.linear("fc.0", builder.flatten(value), 8);
-    builder.linear("fc.1", builder.activation(value, relu), 4);
+    builder.linear("fc.1", builder.activation(value, kind), 4);
     return std::move(builder).build(spec);
 }
 
