@@ -72,7 +72,9 @@ void Pipeline::check_order() const {
                                 moved->name + " before it may have moved the updates to another frame. Use " +
                                 "weight_matching with anchor: global before it, or another vote.");
         }
-        if (changed != nullptr && reduction == nullptr && is_alignment(item) && item.traits.keeps_function) {
+        // What works entry by entry (and so can use masks) may follow a stage that changes the function; what moves
+        // channels may not.
+        if (changed != nullptr && reduction == nullptr && is_alignment(item) && !item.traits.uses_mask) {
             item.options.reject(item.name + " aligns the clients' models and comes after " + changed->name +
                                 ", which changes what they compute. Put it before " + changed->name + ".");
         }

@@ -11,12 +11,15 @@ core::Option TrainingPlan::schema() {
                 core::integer("epochs",
                               "passes over a client's samples each round; not used when steps is given")
                     .at_least(1)
+                    .at_most(1e6)
                     .by_default(1),
                 core::integer("steps", "optimizer steps each round, in place of epochs")
                     .at_least(1)
+                    .at_most(1e9)
                     .optional(),
                 core::integer("batch_size", "samples a step; the last batch of an epoch may be smaller")
                     .at_least(1)
+                    .at_most(1e9)
                     .by_default(32),
                 core::number("clip", "largest L2 norm of a step's gradient, the objective's part included")
                     .above(0)

@@ -12,6 +12,7 @@
 
 #include "chunks.hpp"
 #include "thalweg/core/error.hpp"
+#include "thalweg/core/interrupt.hpp"
 #include "thalweg/core/text.hpp"
 #include "thalweg/model/interpreter.hpp"
 
@@ -112,6 +113,7 @@ at::Tensor logits(const model::ModelGraph& graph, const model::Parameters& param
     const model::Views views = model::views(parameters);
     const at::Tensor all = at::empty({samples.size(), graph.classes()}, at::kFloat);
     for (std::int64_t chunk = 0; chunk < chunk_count(samples); ++chunk) {
+        core::check_interrupt();
         const Chunk loaded = load_chunk(samples, chunk, graph.input_shape(), parameters.values.scalar_type());
         all.narrow(0, chunk * chunk_samples, loaded.y.size(0))
             .copy_(model::forward(graph, views, loaded.x, model::Mode::evaluate));
@@ -126,6 +128,7 @@ Evaluation score(const at::Tensor& logits, const data::SampleSet& samples) {
     }
     std::vector<double> rows(static_cast<std::size_t>(chunk_count(samples) * row_width));
     for (std::int64_t chunk = 0; chunk < chunk_count(samples); ++chunk) {
+        core::check_interrupt();
         const std::int64_t first = chunk * chunk_samples;
         const at::Tensor part = logits.narrow(0, first, std::min(chunk_samples, samples.size() - first));
         const at::Tensor labels = at::empty({part.size(0)}, at::kLong);

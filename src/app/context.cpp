@@ -61,7 +61,9 @@ namespace {
 
 std::optional<Value> architecture(const std::string& text) {
     if (text.empty()) return std::nullopt;
-    Value value = fs::exists(text) ? core::read_yaml(text) : core::parse_yaml(text, "--model");
+    std::error_code error;
+    Value value = text.front() != '{' && fs::exists(text, error) ? core::read_yaml(text)
+                                                                 : core::parse_yaml(text, "--model");
     if (value.is_map() && value.find("model") && !value.find("kind")) {
         Value inner = value["model"];
         value = inner;
@@ -77,6 +79,24 @@ Value dataset_value(const std::string& text, const std::string& source) {
     return Value::map({{"kind", Value::of(name)}, {"path", Value::scalar(text.substr(colon + 1), true)}});
 }
 
+/// Generated data follow the experiment's seed: two models of two seeds know different data, and measuring one on the
+/// other's says nothing.
+void require_same_data(const std::vector<model::ModelFile>& files, const std::vector<std::string>& paths) {
+    const auto said = [](const model::ModelFile& file) {
+        const auto data = file.meta.find("data");
+        if (data == file.meta.end()) return std::string();
+        const bool follows_seed = data->second.find("seed: null") != std::string::npos;
+        const auto seed = file.meta.find("seed");
+        return data->second + (follows_seed && seed != file.meta.end() ? ", seed " + seed->second : "");
+    };
+    for (std::size_t i = 1; i < files.size(); ++i) {
+        const auto first = said(files[0]), other = said(files[i]);
+        if (first.empty() || other.empty() || first == other) continue;
+        throw UsageError("'" + paths[0] + "' was trained on " + first + ", but '" + paths[i] + "' on " +
+                         other + "; say with --data which data to use");
+    }
+}
+
 }  // namespace
 
 std::vector<model::ModelFile> ModelArguments::load(const Context& context,
@@ -88,6 +108,7 @@ std::vector<model::ModelFile> ModelArguments::load(const Context& context,
         for (std::size_t i = 1; i < files.size(); ++i) {
             model::require_same_architecture(files[0].graph, paths[0], files[i].graph, paths[i]);
         }
+        if (data.empty()) require_same_data(files, paths);
         for (std::size_t i = 0; i < files.size(); ++i) {
             if (const auto bad = files[i].parameters.first_non_finite()) {
                 throw core::RunError("'" + paths[i] + "' holds values that are not finite: " + *bad +
@@ -161,8 +182,14 @@ void require_writable(const Context& context, const std::string& path) {
         }
         if (fs::is_directory(path))
             throw UsageError("cannot write '" + path + "': it is a folder; name a file in it");
+        if (fs::exists(path) && !fs::is_regular_file(path)) {
+            throw UsageError("cannot write '" + path +
+                             "': it is there and not an ordinary file; name another");
+        }
         const std::string probe = path + ".part";
-        std::FILE* file = std::fopen(probe.c_str(), "wb");
+        if (fs::exists(probe))
+            return;  // left by a killed program, or somebody's: not ours to touch before we write
+        std::FILE* file = std::fopen(probe.c_str(), "wbx");
         if (!file) throw UsageError("cannot write '" + path + "': " + std::strerror(errno));
         std::fclose(file);
         std::remove(probe.c_str());

@@ -57,7 +57,7 @@ std::optional<int> parse(CLI::App& program, const Context& context, int argc, ch
     } catch (const CLI::ParseError& error) {
         if (error.get_exit_code() == 0) {  // --help, --version
             if (context.is_root) program.exit(error, std::cout, std::cerr);
-            return 0;
+            return std::cout.flush() ? 0 : 1;
         }
         const auto used = program.get_subcommands();
         const std::string help =
@@ -82,9 +82,9 @@ int execute(Context& context) {
         complain(context, std::string("error: ") + error.what());
         return error.exit_code();
     } catch (const std::exception& error) {
-        std::cerr << "thalweg: internal error on rank " << context.communicator.rank() << ": " << error.what()
-                  << "\nPlease report it with the command line and the configuration." << std::endl;
-        context.backend.abort(1);
+        // Only this rank knows of it, or all do (a mistake in the same place): whoever is first says so.
+        std::cerr << "thalweg: error: " << thalweg::core::as_error(error).what() << std::endl;
+        if (context.communicator.size() > 1) context.backend.abort(1);
         return 1;
     }
 }

@@ -17,7 +17,7 @@ Failure describe(const std::exception_ptr& error) {
     } catch (const core::Error& e) {
         return {Class::other, e.exit_code(), e.what()};
     } catch (const std::exception& e) {
-        return {Class::run, 1, std::string("internal error: ") + e.what()};
+        return {Class::run, 1, core::as_error(e).what()};
     } catch (...) {
         return {Class::run, 1, "internal error: an exception of unknown type"};
     }

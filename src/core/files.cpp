@@ -169,7 +169,27 @@ std::vector<std::uint8_t> unzip(std::span<const std::uint8_t> in, std::size_t li
 
 }  // namespace
 
-void write_atomically(const std::filesystem::path& path, std::span<const std::byte> content) {
+namespace {
+
+/// Where a symbolic link leads, so that the rename replaces the file and not the link. RunError for what is not a
+/// file: renaming over a device or a pipe would put an ordinary file in its place.
+std::filesystem::path regular_target(const std::filesystem::path& path) {
+    std::error_code error;  // what is not there yet is fine; every other fault shows when it is written
+    const bool is_link = std::filesystem::is_symlink(std::filesystem::symlink_status(path, error));
+    const auto target = is_link ? std::filesystem::weakly_canonical(path, error) : path;
+    const auto status = std::filesystem::status(target, error);
+    if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status) &&
+        !std::filesystem::is_directory(status)) {
+        throw RunError("cannot write '" + path.string() +
+                       "': it is there and not an ordinary file; name another");
+    }
+    return target;
+}
+
+}  // namespace
+
+void write_atomically(const std::filesystem::path& given, std::span<const std::byte> content) {
+    const auto path = regular_target(given);
     auto part = path;
     part += ".part";
     int reason = write_new(part, content);

@@ -25,7 +25,7 @@ core::Schema experiment_schema() {
         core::plugin("model", "model", "the architecture"),
         clients::TrainingPlan::schema(),
         core::object("server",
-                     {core::integer("rounds", "federated rounds").at_least(1).by_default(1),
+                     {core::integer("rounds", "federated rounds").at_least(1).at_most(1e6).by_default(1),
                       core::plugin("sampler", "sampler", "who takes part in a round").by_default("all"),
                       core::plugins("fusion", "stage", "the fusion pipeline, in order").by_default("[mean]"),
                       core::plugin("optimizer", "server_optimizer", "from the fused to the next global model")
@@ -82,8 +82,11 @@ Experiment make_experiment(Value config, const std::vector<std::string>& overrid
     result.config = core::resolve(experiment_schema(), config, "");
     const Value& c = result.config;
     result.name = c["name"].as_text();
-    if (result.name.empty() || result.name.find('/') != std::string::npos || result.name[0] == '.') {
-        c["name"].reject("the name is also a folder's: it must not be empty, begin with a dot or hold a '/'");
+    if (result.name.empty() || result.name.size() > 200 || result.name.find('/') != std::string::npos ||
+        result.name[0] == '.') {
+        c["name"].reject(
+            "the name is also a folder's: it must not be empty, longer than 200 bytes, begin with a dot or "
+            "hold a '/'");
     }
     result.seed = static_cast<std::uint64_t>(c["seed"].as_int());
     result.rounds = c["server"]["rounds"].as_int();

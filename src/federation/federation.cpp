@@ -52,11 +52,18 @@ Federation::~Federation() = default;
 
 void Federation::start(const RunOptions& options) {
     core::collectively(communicator_, [&] {
+        if (is_root()) folder_ = record::RunFolder::create(options.folder);
+    });
+    begin(options);
+}
+
+/// Round 0: the shared initial model, and what the folder says of the run before it trains.
+void Federation::begin(const RunOptions& options) {
+    core::collectively(communicator_, [&] {
         if (!experiment_.independent_initialisation) {
             global_ = initial_model(setting_.graph, experiment_.seed, -1);
         }
         if (!is_root()) return;
-        folder_ = record::RunFolder::create(options.folder);
         folder_->write_config(core::to_yaml(experiment_.config));
         folder_->write_manifest(options.manifest);
         if (global_.defined()) {
@@ -71,35 +78,71 @@ void Federation::resume(const RunOptions& options) {
     core::collectively(communicator_, [&] {
         if (!is_root()) return;
         folder_ = record::RunFolder::open(options.folder);
-        const auto before =
-            core::parse_yaml(folder_->read_config(), (options.folder / "config.yaml").string());
-        const auto changes = core::differences(before, experiment_.config);
-        if (!changes.empty()) {
-            throw core::UsageError(
-                "'" + options.folder.string() +
-                "' was run with another configuration, so --resume cannot go on with it; what "
-                "differs (before → now): " +
-                core::join(changes, "; ") + ". Undo the changes, or start a new run with another --out");
-        }
-        const auto rounds = folder_->checkpoints();
-        round = rounds.empty() ? 0 : rounds.back();
+        require_same_configuration(options.folder);
+        round = load_last_checkpoint();
         folder_->truncate_rounds(round);
-        if (round > 0) {
-            auto file = model::load_model(folder_->checkpoint_path(round));
-            model::require_same_architecture(file.graph, folder_->checkpoint_path(round).string(),
-                                             setting_.graph, "the configuration");
-            global_ = file.parameters;
-        }
-        record::note("resuming after round " + std::to_string(round) + " of " +
-                     std::to_string(experiment_.rounds));
+        require_whole_record(round);
     });
     communicator_.broadcast(std::as_writable_bytes(std::span(&round, 1)), 0);
     finished_ = round;
-    if (round == 0 && !experiment_.independent_initialisation) {
-        global_ = initial_model(setting_.graph, experiment_.seed, -1);
-    } else if (round > 0) {
+    if (round == 0) {
+        begin(options);
+    } else {
         broadcast_global();
     }
+}
+
+void Federation::require_same_configuration(const std::filesystem::path& folder) const {
+    const auto before = core::parse_yaml(folder_->read_config(), (folder / "config.yaml").string());
+    const auto changes = core::differences(before, experiment_.config);
+    if (changes.empty()) return;
+    throw core::UsageError(
+        "'" + folder.string() +
+        "' was run with another configuration, so --resume cannot go on with it; what differs "
+        "(before → now): " +
+        core::join(changes, "; ") + ". Undo the changes, or start a new run with another --out");
+}
+
+/// Loads the newest checkpoint that is whole into global_ and returns its round. 0: there is none. A finished run
+/// without checkpoints goes by its final model.
+std::int64_t Federation::load_last_checkpoint() {
+    std::vector<std::pair<std::int64_t, std::filesystem::path>> candidates;
+    for (const auto round : folder_->checkpoints()) {
+        if (round <= experiment_.rounds) candidates.emplace_back(round, folder_->checkpoint_path(round));
+    }
+    const auto final_path = folder_->path() / "final.pt";
+    if (std::filesystem::exists(final_path)) candidates.emplace_back(experiment_.rounds, final_path);
+    for (auto candidate = candidates.rbegin(); candidate != candidates.rend(); ++candidate) {
+        const auto& [round, path] = *candidate;
+        try {
+            auto file = model::load_model(path);
+            model::require_same_architecture(file.graph, path.string(), setting_.graph, "the configuration");
+            global_ = file.parameters;
+            record::note("resuming after round " + std::to_string(round) + " of " +
+                         std::to_string(experiment_.rounds));
+            return round;
+        } catch (const core::RunError& error) {
+            record::warn(std::string(error.what()) + "; trying an earlier checkpoint");
+        }
+    }
+    record::note("there is no whole checkpoint to resume from; starting over");
+    return 0;
+}
+
+/// A checkpoint is written after its round's line, so the lines up to it are all there unless somebody took them away.
+void Federation::require_whole_record(std::int64_t round) const {
+    const auto lines = folder_->read_rounds();
+    bool whole = lines.size() == static_cast<std::size_t>(round);
+    for (std::size_t i = 0; whole && i < lines.size(); ++i) {
+        whole = lines[i].value("round", std::int64_t{0}) == static_cast<std::int64_t>(i) + 1 &&
+                lines[i].contains("train") && lines[i].contains("cohort") && lines[i].contains("seconds");
+    }
+    if (whole) return;
+    throw core::RunError(
+        "'" + (folder_->path() / "rounds.jsonl").string() + "' should hold the rounds 1 to " +
+        std::to_string(round) +
+        ", one line each, as the checkpoint says, but does not; restore it, or start a new run with "
+        "another --out");
 }
 
 void Federation::broadcast_global() {
@@ -133,10 +176,10 @@ std::vector<Json> Federation::run(const RunOptions& options) {
             });
         }
     } catch (const core::Interrupted&) {
-        progress_->finish();
+        progress_->stop();
         const auto last = is_root() && folder_ ? folder_->checkpoints() : std::vector<std::int64_t>{};
         throw core::Interrupted(
-            "interrupted in round " + std::to_string(finished_ + 1) + " of " +
+            "interrupted in round " + std::to_string(std::min(finished_ + 1, experiment_.rounds)) + " of " +
             std::to_string(experiment_.rounds) + "; that round is dropped. " +
             (last.empty() ? std::string("There is no checkpoint yet: --resume starts over")
                           : "The checkpoint of round " + std::to_string(last.back()) + " stands") +

@@ -6,7 +6,7 @@ namespace thalweg::federation {
 
 namespace {
 
-/// Batches a client goes through: the work its rank has with it.
+/// About how many batches a client goes through: the work its rank has with it, for placement only.
 std::int64_t local_steps(const clients::TrainingPlan& plan, std::int64_t samples) {
     return plan.steps ? *plan.steps : plan.epochs * ((samples + plan.batch_size - 1) / plan.batch_size);
 }

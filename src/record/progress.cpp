@@ -117,6 +117,15 @@ void Progress::line(const std::string& text) {
     console.above_bar([&] { std::fprintf(stderr, "%s\n", text.c_str()); });
 }
 
+void Progress::stop() {
+    if (!state_->enabled) return;
+    auto& console = Console::instance();
+    const auto lock = console.lock();
+    if (state_->finished) return;
+    state_->finished = true;
+    console.wipe(*state_);
+}
+
 void Progress::finish() {
     if (!state_->enabled) return;
     auto& console = Console::instance();

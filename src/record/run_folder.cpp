@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -104,6 +105,22 @@ bool write_all(int fd, const std::string& text) {
 
 }  // namespace
 
+namespace {
+
+/// Held as long as the run goes on; the kernel lets go of it when the process ends, however it ends.
+std::shared_ptr<void> lock_folder(const fs::path& path) {
+    auto file =
+        std::make_shared<Descriptor>(::open((path / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
+    if (file->get() < 0) cannot_write(path / ".lock", errno);
+    if (::flock(file->get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        throw core::UsageError(fmt::format(
+            "{}: another process is running there; wait for it, or choose another --out", path.string()));
+    }
+    return file;
+}
+
+}  // namespace
+
 RunFolder RunFolder::create(const fs::path& path) {
     std::error_code error;
     fs::create_directories(path / "checkpoints", error);
@@ -117,6 +134,7 @@ RunFolder RunFolder::create(const fs::path& path) {
                         std::generic_category().message(errno)));
     }
     RunFolder folder(path);
+    folder.lock_ = lock_folder(path);
     if (fs::exists(folder.rounds_path()) || !folder.checkpoints().empty()) {
         throw core::UsageError(fmt::format(
             "{} already holds a run; --resume goes on with it, or choose another --out", path.string()));
@@ -125,7 +143,8 @@ RunFolder RunFolder::create(const fs::path& path) {
 }
 
 RunFolder RunFolder::open(const fs::path& path) {
-    if (!fs::is_directory(path)) {
+    std::error_code error;
+    if (!fs::is_directory(path, error)) {
         throw core::UsageError(fmt::format(
             "{}: there is no such folder; give the folder of an earlier run (its --out)", path.string()));
     }
@@ -135,7 +154,11 @@ RunFolder RunFolder::open(const fs::path& path) {
             "(its --out)",
             path.string()));
     }
-    return RunFolder(path);
+    RunFolder folder(path);
+    folder.lock_ = lock_folder(path);
+    fs::create_directories(path / "checkpoints", error);
+    if (error) cannot_write(path / "checkpoints", error.value());
+    return folder;
 }
 
 fs::path RunFolder::checkpoint_path(std::int64_t round) const {

@@ -69,7 +69,7 @@ void AssignmentSolver::reduce_columns(const T* gain, std::int64_t n) {
     auto& cheapest_row = predecessor_;
     cheapest_row.assign(n, 0);
     for (std::int64_t i = 0; i < n; ++i) {
-        kernels::take_column_minima(gain + i * n, n, i, price_.data(), cheapest_row.data());
+        kernels::take_column_minima(gain + i * n, n, i, 0.0, price_.data(), cheapest_row.data());
     }
     std::vector<std::int64_t> columns_won(n, 0);
     for (std::int64_t j = 0; j < n; ++j) {
@@ -84,17 +84,30 @@ void AssignmentSolver::reduce_columns(const T* gain, std::int64_t n) {
     }
 }
 
-/// Warm start: under the prices of the last call every row takes its best column if it is still to be had.
+/// Warm start: under the prices of the last call every row takes its best column if it is still to be had. Then every
+/// column's price rises until some row likes it as much as its best, and takes it if that row is still free. (Without
+/// this, prices that fell for the old matrix keep columns from being chosen: row reduction can only lower the others.)
 template <class T>
 void AssignmentSolver::take_tight_edges(const T* gain, std::int64_t n) {
-    free_rows_.clear();
+    auto& row_minimum = distance_;
+    row_minimum.resize(n);
     for (std::int64_t i = 0; i < n; ++i) {
         const auto best = kernels::two_smallest(gain + i * n, price_.data(), n);
-        if (row_of_column_[best.column] == none) {
-            assign(i, best.column);
-        } else {
-            free_rows_.push_back(i);
-        }
+        row_minimum[i] = best.first;
+        if (row_of_column_[best.column] == none) assign(i, best.column);
+    }
+    price_.assign(n, infinity);
+    auto& cheapest_row = predecessor_;
+    cheapest_row.assign(n, 0);
+    for (std::int64_t i = 0; i < n; ++i) {
+        kernels::take_column_minima(gain + i * n, n, i, row_minimum[i], price_.data(), cheapest_row.data());
+    }
+    for (std::int64_t j = 0; j < n; ++j) {
+        if (row_of_column_[j] == none && column_of_row_[cheapest_row[j]] == none) assign(cheapest_row[j], j);
+    }
+    free_rows_.clear();
+    for (std::int64_t i = 0; i < n; ++i) {
+        if (column_of_row_[i] == none) free_rows_.push_back(i);
     }
 }
 

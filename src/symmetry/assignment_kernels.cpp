@@ -100,8 +100,8 @@ THALWEG_INLINE TwoSmallest two_smallest_of_row(const T* row, const double* price
 }
 
 template <class T>
-THALWEG_INLINE void column_minima(const T* row, std::int64_t n, std::int64_t row_index, double* minimum,
-                                  std::int64_t* place) {
+THALWEG_INLINE void column_minima(const T* row, std::int64_t n, std::int64_t row_index, double shift,
+                                  double* minimum, std::int64_t* place) {
     std::int64_t j = 0;
     for (; j + width <= n; j += width) {
         Lanes value, least;
@@ -109,14 +109,15 @@ THALWEG_INLINE void column_minima(const T* row, std::int64_t n, std::int64_t row
         load(row + j, value);
         load(minimum + j, least);
         load(place + j, places);
-        value = -value;
+        value = -value - shift;
         const IndexLanes better = value < least;
         store(better ? value : least, minimum + j);
         store(better ? IndexLanes{} + row_index : places, place + j);
     }
     for (; j < n; ++j) {
-        if (-static_cast<double>(row[j]) < minimum[j]) {
-            minimum[j] = -static_cast<double>(row[j]);
+        const double value = -static_cast<double>(row[j]) - shift;
+        if (value < minimum[j]) {
+            minimum[j] = value;
             place[j] = row_index;
         }
     }
@@ -184,13 +185,13 @@ THALWEG_CLONES TwoSmallest two_smallest(const float* row, const double* price, s
 THALWEG_CLONES TwoSmallest two_smallest(const double* row, const double* price, std::int64_t n) {
     return two_smallest_of_row(row, price, n);
 }
-THALWEG_CLONES void take_column_minima(const float* row, std::int64_t n, std::int64_t row_index,
+THALWEG_CLONES void take_column_minima(const float* row, std::int64_t n, std::int64_t row_index, double shift,
                                        double* minimum, std::int64_t* place) {
-    column_minima(row, n, row_index, minimum, place);
+    column_minima(row, n, row_index, shift, minimum, place);
 }
 THALWEG_CLONES void take_column_minima(const double* row, std::int64_t n, std::int64_t row_index,
-                                       double* minimum, std::int64_t* place) {
-    column_minima(row, n, row_index, minimum, place);
+                                       double shift, double* minimum, std::int64_t* place) {
+    column_minima(row, n, row_index, shift, minimum, place);
 }
 THALWEG_CLONES void relax(const float* row, std::int64_t n, std::int64_t row_index, double shift,
                           double floor, const Relaxation& to) {

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-// The three loops in which the assignment solver spends its time, over one row of the gain matrix. The cost of (i, j) is
+// The loops in which the assignment solver spends its time, over one row of the gain matrix. The cost of (i, j) is
 // −gain[i, j], its reduced cost −gain[i, j] − price[j].
 
 namespace thalweg::symmetry::kernels {
@@ -18,11 +18,11 @@ struct TwoSmallest {
 TwoSmallest two_smallest(const float* row, const double* price, std::int64_t n);
 TwoSmallest two_smallest(const double* row, const double* price, std::int64_t n);
 
-/// minimum[j] = min(minimum[j], cost), and place[j] = row_index where it became smaller.
-void take_column_minima(const float* row, std::int64_t n, std::int64_t row_index, double* minimum,
-                        std::int64_t* place);
-void take_column_minima(const double* row, std::int64_t n, std::int64_t row_index, double* minimum,
-                        std::int64_t* place);
+/// minimum[j] = min(minimum[j], cost − shift), and place[j] = row_index where it became smaller.
+void take_column_minima(const float* row, std::int64_t n, std::int64_t row_index, double shift,
+                        double* minimum, std::int64_t* place);
+void take_column_minima(const double* row, std::int64_t n, std::int64_t row_index, double shift,
+                        double* minimum, std::int64_t* place);
 
 /// One step of Dijkstra's algorithm: the paths that go through `row_index`, which is `shift` less than its reduced costs
 /// and not shorter than `floor` (rounding), are compared with the distances so far. Also the minimum of each block.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -34,5 +35,28 @@ class Interrupted : public Error {
   public:
     explicit Interrupted(const std::string& message = "interrupted") : Error(message, 130) {}
 };
+
+/// What an exception that is none of ours says, without the back trace LibTorch appends: one paragraph.
+inline std::string first_paragraph(const std::string& what) {
+    std::string text = what;
+    for (const char* mark : {"\nException raised from", "\nframe #", " (Exception raised from", "\n\n"}) {
+        text = text.substr(0, text.find(mark));
+    }
+    while (!text.empty() && text.back() == '\n') text.pop_back();
+    return text;
+}
+
+/// An exception that is none of ours as one for the person at the terminal: memory that ran out, or a mistake in the
+/// program.
+inline RunError as_error(const std::exception& error) {
+    const std::string text = first_paragraph(error.what());
+    const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
+                        text.find("can't allocate memory") != std::string::npos;
+    if (memory)
+        return RunError("there is not enough memory (" + text +
+                        "); choose a smaller model, batch or data set");
+    return RunError("internal error: " + text +
+                    ". Please report it with the command line and the configuration");
+}
 
 }  // namespace thalweg::core

@@ -41,7 +41,11 @@ class Federation {
   private:
     struct Training;  // what came of the local trainings of a round
     void start(const RunOptions& options);
+    void begin(const RunOptions& options);
     void resume(const RunOptions& options);
+    void require_same_configuration(const std::filesystem::path& folder) const;
+    std::int64_t load_last_checkpoint();
+    void require_whole_record(std::int64_t round) const;
     record::Json round(std::int64_t round);
     Training train(std::int64_t round, std::vector<aggregator::Member> members);
     void fuse(std::int64_t round, Training& training, record::Json& line);

@@ -29,8 +29,6 @@ class Measure {
     /// After the server optimizer: `state.merged` is the new global model. Returns what goes into the round's record
     /// under the measure's name.
     virtual record::Json finish(const aggregator::FusionState& state, const RoundView& view) = 0;
-    /// True when the measure needs the server's hold-out or clients that can be asked for statistics.
-    virtual bool needs_statistics() const { return false; }
 };
 using MeasureRegistration = core::Registration<std::unique_ptr<Measure>>;
 

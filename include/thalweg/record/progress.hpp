@@ -24,6 +24,8 @@ class Progress {
     void line(const std::string& text);
     /// All is done: leaves a last line with the time taken (`round 10/10 · 3 min 20 s`). Later calls do nothing.
     void finish();
+    /// Wipes the bar and says nothing: the work was broken off. Later calls do nothing.
+    void stop();
 
     struct State;
 

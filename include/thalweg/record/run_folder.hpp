@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -45,6 +46,7 @@ class RunFolder {
     explicit RunFolder(std::filesystem::path path) : path_(std::move(path)) {}
     std::filesystem::path rounds_path() const { return path_ / "rounds.jsonl"; }
     std::filesystem::path path_;
+    std::shared_ptr<void> lock_;  ///< one process at a time records into a folder
 };
 
 }  // namespace thalweg::record

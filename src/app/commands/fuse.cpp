@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "../context.hpp"
@@ -25,15 +26,16 @@ std::vector<std::int64_t> pseudo_samples(const FuseArguments& arguments) {
                                " numbers for " + std::to_string(arguments.paths.size()) +
                                " models; give one for each");
     }
-    double sum = 0;
     for (const double weight : arguments.weights) {
         if (!(weight > 0) || !std::isfinite(weight))
             throw core::UsageError("--weights must be greater than 0");
-        sum += weight;
     }
+    const double largest = *std::max_element(arguments.weights.begin(), arguments.weights.end());
+    double sum = 0;
+    for (const double weight : arguments.weights) sum += weight / largest;
     std::vector<std::int64_t> samples;
     for (const double weight : arguments.weights)
-        samples.push_back(std::max<std::int64_t>(1, std::llround(weight / sum * 0x1p40)));
+        samples.push_back(std::max<std::int64_t>(1, std::llround(weight / largest / sum * 0x1p40)));
     return samples;
 }
 
@@ -64,6 +66,12 @@ void fuse(const Context& context, const FuseArguments& arguments) {
     const auto& graph = files[0].graph;
     const auto dataset = arguments.model.open(context, files[0], arguments.paths[0], false);
     check_needs(pipeline, dataset != nullptr);
+    const auto& reduction = pipeline.items()[pipeline.reduction()];
+    if (!arguments.weights.empty() && reduction.options.has("weights") &&
+        reduction.options["weights"].as_text() != "samples") {
+        throw core::UsageError("--weights has no effect with " + reduction.name + "(weights=" +
+                               reduction.options["weights"].as_text() + "); leave one of the two out");
+    }
 
     const auto symmetries = symmetry::derive(graph);
     aggregator::FusionContext fusion{.graph = graph,

@@ -53,6 +53,9 @@ std::string details(const core::PluginInfo& plugin) {
 
 void list(const Context& context, const ListArguments& arguments) {
     const auto all = core::plugin_kinds();
+    if (arguments.kind.empty() && !arguments.name.empty()) {
+        throw core::UsageError(core::unknown_name("kind of plug-in", arguments.kind, all));
+    }
     if (!arguments.kind.empty() && core::plugins_of(arguments.kind).empty()) {
         throw core::UsageError(core::unknown_name("kind of plug-in", arguments.kind, all));
     }

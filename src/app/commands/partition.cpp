@@ -130,7 +130,9 @@ void add_partition(CLI::App& program, Context& context) {
     command->add_option("--export", arguments->export_to,
                         "write every client's sample indices and batch orders to a .pt file for Python");
     command->add_flag("--json", arguments->json, "one JSON document on stdout");
-    command->footer("Example:\n  thalweg partition configs/quickstart.yaml data.partition.alpha=0.1");
+    command->footer(
+        "Example:\n  thalweg partition configs/quickstart.yaml 'data.partition={scheme: dirichlet, alpha: "
+        "0.1, clients: 5}'");
     command->callback([&context, arguments] {
         context.action = [&context, arguments] { partition(context, *arguments); };
     });

@@ -27,7 +27,8 @@ fs::path numbered(const std::string& name, int number) {
 /// runs/NAME, runs/NAME-2, …: the first that is free, or with --resume the last that is there.
 fs::path default_folder(const std::string& name, bool resume) {
     int number = 1;
-    while (fs::exists(numbered(name, number))) ++number;
+    std::error_code error;
+    while (fs::exists(numbered(name, number), error)) ++number;
     if (!resume) return numbered(name, number);
     if (number == 1) {
         throw core::UsageError("--resume: there is no run under '" + numbered(name, 1).string() +
@@ -65,8 +66,9 @@ void add_run(CLI::App& program, Context& context) {
         program.add_subcommand("run", "federated rounds: train clients, fuse their models, evaluate");
     auto arguments = std::make_shared<RunArguments>();
     arguments->config.add_to(*command);
-    command->add_option("--out", arguments->out,
-                        "folder of the run (default: runs/NAME, the first free number)");
+    command
+        ->add_option("--out", arguments->out, "folder of the run (default: runs/NAME, the first free number)")
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     command->add_flag("--resume", arguments->resume, "go on from the last whole checkpoint");
     command->add_flag("--json", arguments->json, "one JSON document on stdout instead of the tables");
     command->footer(

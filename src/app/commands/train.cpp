@@ -62,7 +62,7 @@ void add_train(CLI::App& program, Context& context) {
     arguments->config.add_to(*command);
     command->add_option("--out", arguments->out, "model file to write")->required();
     command->add_flag("--json", arguments->json, "one JSON document on stdout");
-    command->footer("Example:\n  thalweg train configs/merge-mlp.yaml seed=2 --out b.pt");
+    command->footer("Example:\n  thalweg train configs/reproduce/merge-mlp-128.yaml seed=2 --out b.pt");
     command->callback(
         [&context, arguments] { context.action = [&context, arguments] { train(context, *arguments); }; });
 }

@@ -16,7 +16,6 @@ class VarianceRatioMeasure final : public Measure {
     record::Json finish(const aggregator::FusionState&, const RoundView&) override {
         return {{"before", before_}, {"after", after_}};
     }
-    bool needs_statistics() const override { return true; }
 
   private:
     static record::Json ratios(const aggregator::FusionState& state, const RoundView& view) {

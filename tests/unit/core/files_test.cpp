@@ -87,6 +87,18 @@ TEST_F(Files, AWriteThatFailsNamesPathAndReason) {
     EXPECT_FALSE(fs::exists(folder_ / "full.part"));
 }
 
+TEST_F(Files, ALinkIsFollowedAndADeviceLeftAlone) {
+    fs::create_directories(folder_);
+    write_atomically(folder_ / "file", std::string("old"));
+    fs::create_symlink(folder_ / "file", folder_ / "link");
+    write_atomically(folder_ / "link", std::string("new"));
+    EXPECT_TRUE(fs::is_symlink(folder_ / "link"));
+    EXPECT_EQ(read_file(folder_ / "file"), "new");
+    EXPECT_THAT(message_of<RunError>([&] { write_atomically("/dev/null", std::string("x")); }),
+                HasSubstr("not an ordinary file"));
+    EXPECT_TRUE(fs::is_character_file("/dev/null"));
+}
+
 TEST_F(Files, AFullDiskLeavesTheOldFile) {
     const auto path = folder_ / "a";
     write_atomically(path, std::string("old"));

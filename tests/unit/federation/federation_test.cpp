@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <fstream>
 
 #include "thalweg/aggregator/stage.hpp"
 #include "thalweg/core/error.hpp"
@@ -106,16 +107,24 @@ TEST_F(FederationTest, ResumeRepeatsTheBits) {
     const std::vector<std::string> words{"clients.init=independent", "server.fusion=[weight_matching, mean]"};
     const auto whole = run("whole", words, self);
     run("cut", words, self);
-    // As if the program had been killed after round 1: later checkpoints, final model and half a line are there or not.
+    // As if the program had been killed in round 3 while it wrote: no final model, a damaged checkpoint, half a line.
     fs::remove(folder_ / "cut" / "final.pt");
-    for (const auto& entry : fs::directory_iterator(folder_ / "cut" / "checkpoints")) {
-        if (entry.path().filename() != "round-00002.pt") fs::remove(entry.path());
-    }
+    std::ofstream(folder_ / "cut" / "checkpoints" / "round-00003.pt") << "half";
+    std::ofstream(folder_ / "cut" / "rounds.jsonl", std::ios::app) << "{\"round\": 4, \"coh";
     const auto resumed = run("cut", words, self, true);
     EXPECT_TRUE(resumed.equal(whole));
     ASSERT_EQ(lines_.size(), 3u);
     EXPECT_EQ(lines_.back()["round"], 3);
     EXPECT_TRUE(fs::exists(folder_ / "cut" / "final.pt"));
+}
+
+TEST_F(FederationTest, ResumeOfAFinishedRunChangesNothing) {
+    core::SelfCommunicator self;
+    const auto whole = run("done", {"record.checkpoint_every=0"}, self);
+    EXPECT_TRUE(run("done", {"record.checkpoint_every=0"}, self, true).equal(whole));
+    EXPECT_EQ(lines_.size(), 3u);
+    std::ofstream(folder_ / "done" / "rounds.jsonl") << "{\"round\": 1}\n";
+    EXPECT_THROW(run("done", {"record.checkpoint_every=0"}, self, true), core::RunError);
 }
 
 TEST_F(FederationTest, ResumeRefusesAnotherConfiguration) {

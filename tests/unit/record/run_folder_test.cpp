@@ -59,22 +59,35 @@ TEST_F(RunFolderTest, CreatesParentsAndKeepsConfigAndManifest) {
     manifest["seed"] = 7;
     manifest["blas"] = "OpenBLAS";
     folder.write_manifest(manifest);
-    const auto again = RunFolder::open(root_ / "a" / "b");
-    EXPECT_EQ(again.read_config(), "name: x\n");
+    EXPECT_EQ(folder.read_config(), "name: x\n");
     EXPECT_EQ(core::read_file(folder.path() / "manifest.json"),
               "{\n  \"seed\": 7,\n  \"blas\": \"OpenBLAS\"\n}\n");
     EXPECT_EQ(folder.checkpoint_path(12), root_ / "a" / "b" / "checkpoints" / "round-00012.pt");
 }
 
 TEST_F(RunFolderTest, RefusesAFolderThatHoldsARun) {
-    const auto folder = RunFolder::create(root_ / "run");
-    EXPECT_NO_THROW(RunFolder::create(root_ / "run"));  // nothing was recorded yet
-    folder.append_round(round_line(1));
+    { const auto failed_early = RunFolder::create(root_ / "run"); }
+    {
+        const auto folder = RunFolder::create(root_ / "run");  // nothing was recorded yet
+        folder.append_round(round_line(1));
+    }
     const auto text = message<core::UsageError>([&] { RunFolder::create(root_ / "run"); });
     EXPECT_THAT(text, HasSubstr((root_ / "run").string() + " already holds a run; --resume goes on with it"));
     fs::remove(root_ / "run" / "rounds.jsonl");
-    write(folder.checkpoint_path(1), "x");
+    write(root_ / "run" / "checkpoints" / "round-00001.pt", "x");
     EXPECT_THROW(RunFolder::create(root_ / "run"), core::UsageError);
+}
+
+TEST_F(RunFolderTest, OneProcessAtATimeRecords) {
+    {
+        const auto folder = RunFolder::create(root_ / "run");
+        folder.write_config("name: x\n");
+        for (const auto& text : {message<core::UsageError>([&] { RunFolder::create(root_ / "run"); }),
+                                 message<core::UsageError>([&] { RunFolder::open(root_ / "run"); })}) {
+            EXPECT_THAT(text, HasSubstr("another process is running there"));
+        }
+    }
+    EXPECT_NO_THROW(RunFolder::open(root_ / "run"));
 }
 
 TEST_F(RunFolderTest, OpenSaysWhatIsMissing) {
