@@ -86,6 +86,22 @@ std::int64_t LocalTrainer::steps_per_epoch(std::int64_t samples) const {
     return needs_two_samples_ && samples % plan_.batch_size == 1 ? batches - 1 : batches;
 }
 
+std::span<const std::int64_t> LocalTrainer::next_batch(BatchOrder& order) const {
+    const auto batch = order.next();
+    return needs_two_samples_ && batch.size() == 1 ? order.next() : batch;
+}
+
+std::vector<std::int64_t> LocalTrainer::sample_order(std::int64_t samples, std::int64_t client,
+                                                     std::int64_t round) const {
+    BatchOrder order(seed_, round, client, samples, plan_.batch_size);
+    std::vector<std::int64_t> positions;
+    for (std::int64_t step = 0; step < steps_for(samples); ++step) {
+        const auto batch = next_batch(order);
+        positions.insert(positions.end(), batch.begin(), batch.end());
+    }
+    return positions;
+}
+
 std::int64_t LocalTrainer::steps_for(std::int64_t samples) const {
     return plan_.steps ? *plan_.steps : plan_.epochs * steps_per_epoch(samples);
 }
@@ -150,8 +166,7 @@ LocalResult LocalTrainer::train(model::Parameters& parameters, const data::Sampl
     Ticker ticker(progress);
     for (std::int64_t step = 0; step < steps; ++step) {
         core::check_interrupt();
-        auto batch = order.next();
-        if (needs_two_samples_ && batch.size() == 1) batch = order.next();
+        const auto batch = next_batch(order);
         samples.gather(batch, x_.data_ptr<float>(), y_.data_ptr<std::int64_t>());
         const auto n = static_cast<std::int64_t>(batch.size());
         const double loss = step_->compute(x_.narrow(0, 0, n), y_.narrow(0, 0, n));

@@ -135,12 +135,17 @@ class LocalTrainer {
     LocalResult train(model::Parameters& parameters, const data::SampleSet& samples, std::int64_t client,
                       std::int64_t round, const Progress& progress = {});
     /// Optimizer steps of a client with so many samples.
+    /// The client's samples (positions in its part) in the order in which `train` sees them that round, batch after
+    /// batch: what an independent program needs to repeat it.
+    std::vector<std::int64_t> sample_order(std::int64_t samples, std::int64_t client,
+                                           std::int64_t round) const;
     std::int64_t steps_for(std::int64_t samples) const;
     /// `compiled` or `autograd`, for the record.
     std::string step_name() const { return step_->name(); }
 
   private:
     std::int64_t steps_per_epoch(std::int64_t samples) const;
+    std::span<const std::int64_t> next_batch(BatchOrder& order) const;
     void make_room(std::int64_t samples, std::int64_t width);
     double limit_gradient(std::span<float> gradient) const;
     [[noreturn]] void report_divergence(const std::string& what, std::int64_t client, std::int64_t round,

@@ -152,7 +152,8 @@ void add_fuse(CLI::App& program, Context& context) {
     command
         ->add_option("--weights", arguments->weights,
                      "one number a model, separated by commas (default: equal)")
-        ->delimiter(',');
+        ->delimiter(',')
+        ->allow_extra_args(false);
     command->add_option("--out", arguments->out, "model file to write")->required();
     arguments->model.add_data_to(*command);
     arguments->model.add_holdout_to(*command);

@@ -22,25 +22,11 @@ at::Tensor to_tensor(const std::vector<std::int64_t>& values) {
     return tensor;
 }
 
-/// The sample order of one local training, epoch after epoch.
-at::Tensor batch_order(const federation::Experiment& experiment, std::int64_t round, std::int64_t client,
-                       std::int64_t samples) {
-    clients::BatchOrder order(experiment.seed, round, client, samples, experiment.plan.batch_size);
-    const std::int64_t batches =
-        experiment.plan.steps.value_or(experiment.plan.epochs * order.batches_per_epoch());
-    std::vector<std::int64_t> positions;
-    for (std::int64_t batch = 0; batch < batches; ++batch) {
-        const auto next = order.next();
-        positions.insert(positions.end(), next.begin(), next.end());
-    }
-    return to_tensor(positions);
-}
-
 /// Everything an independent program needs to train the same clients on the same batches: training-set indices of every
 /// client (`client_K`), of the hold-out, and for every round and member the positions in that list in the order they
 /// are seen (`round_R/client_K`).
-void export_plan(const federation::Experiment& experiment, const data::FederatedData& data,
-                 const std::string& path) {
+void export_plan(const federation::Experiment& experiment, const model::ModelGraph& graph,
+                 const data::FederatedData& data, const std::string& path) {
     std::vector<std::pair<std::string, at::Tensor>> tensors;
     for (std::int64_t client = 0; client < data.clients(); ++client) {
         const auto indices = data.indices(client);
@@ -49,11 +35,12 @@ void export_plan(const federation::Experiment& experiment, const data::Federated
     }
     const auto holdout = data.holdout_indices();
     tensors.emplace_back("holdout", to_tensor(std::vector<std::int64_t>(holdout.begin(), holdout.end())));
+    const clients::LocalTrainer trainer(graph, experiment.plan, experiment.seed);
     for (std::int64_t round = 1; round <= experiment.rounds; ++round) {
         for (const auto& member : federation::plan_round(experiment, data, round, 1)) {
             tensors.emplace_back(
                 "round_" + std::to_string(round) + "/client_" + std::to_string(member.client),
-                batch_order(experiment, round, member.client, member.samples));
+                to_tensor(trainer.sample_order(member.samples, member.client, round)));
         }
     }
     model::save_tensors(path, tensors, {{"config", core::to_flow(experiment.config)}});
@@ -108,7 +95,8 @@ void partition(const Context& context, const PartitionArguments& arguments) {
     core::collectively(context.communicator, [&] {
         if (!context.is_root) return;
         const auto& data = federation.data();
-        if (!arguments.export_to.empty()) export_plan(experiment, data, arguments.export_to);
+        if (!arguments.export_to.empty())
+            export_plan(experiment, federation.graph(), data, arguments.export_to);
         if (arguments.json) {
             context.print(partition_json(data));
         } else {
