@@ -64,7 +64,7 @@ TEST(MpiCommunicator, OtherErrorsBecomeInternalOnes) {
             if (c.rank() == c.size() - 1) throw std::logic_error("boom");
         });
     });
-    EXPECT_EQ(words, "internal error: boom");
+    EXPECT_EQ(words.rfind("internal error: boom", 0), 0U) << words;
 }
 
 TEST(MpiCommunicator, WaitingRanksSleep) {
