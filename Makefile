@@ -8,26 +8,31 @@ CONFIG ?= configs/quickstart.yaml
 PRESET ?= release
 JOBS ?= $(shell nproc)
 
-# As root Open MPI wants to be asked twice; --oversubscribe lets more ranks than cores start.
-MPIRUN = OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe
+# As root Open MPI wants to be asked twice; --oversubscribe lets more ranks than cores start; --bind-to none, so that two
+# runs side by side do not share the same cores.
+MPIRUN = OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe --bind-to none
 
-.PHONY: run test build bench dependencies format clean
+.PHONY: run test configure build bench dependencies format clean
 .DEFAULT_GOAL := build
 
 dependencies:
 	@tools/install-dependencies.sh
 
-build: dependencies
+configure: dependencies
 	@cmake --preset $(PRESET) $(if $(filter bench,$(MAKECMDGOALS)),-DTHALWEG_BENCHMARKS=ON) > /dev/null
-	@cmake --build --preset $(PRESET) -j $(JOBS)
+
+build: configure
+	@cmake --build --preset $(PRESET) -j $(JOBS) --target thalweg
 
 run: build
 	$(MPIRUN) -n $(RANKS) build/$(PRESET)/thalweg run $(CONFIG) $(SET)
 
-test: build
+test: configure
+	@cmake --build --preset $(PRESET) -j $(JOBS)
 	@ctest --preset $(PRESET) -j $(JOBS)
 
-bench: build
+bench: configure
+	@cmake --build --preset $(PRESET) -j $(JOBS)
 	@bench/run.sh build/$(PRESET)
 
 format: dependencies
