@@ -270,14 +270,13 @@ Federation::Training Federation::train(std::int64_t round, std::vector<aggregato
             const double steps = static_cast<double>(trainer_->steps_for(member.samples));
             Json outcome = {{"client", member.client}, {"samples", member.samples}};
             try {
-                const auto result = trainer_->train(
-                    update.parameters, *data_->client(member.client), member.client, round,
-                    [&](double fraction) {
-                        progress_->update(
-                            static_cast<double>(round - 1) + 0.9 * (done + fraction * steps) / work,
-                            "round " + std::to_string(round) + ": training client " +
-                                std::to_string(member.client));
-                    });
+                const auto result =
+                    trainer_->train(update.parameters, *data_->client(member.client), member.client, round,
+                                    [&](double fraction) {
+                                        progress_->update(static_cast<double>(round - 1) +
+                                                              0.9 * (done + fraction * steps) / work,
+                                                          "training client " + std::to_string(member.client));
+                                    });
                 outcome["loss"] = result.loss;
                 outcome["steps"] = result.steps;
                 outcome["seconds"] = result.seconds;
@@ -352,7 +351,7 @@ void Federation::fuse(std::int64_t round, Training& training, Json& line) {
         measuring += watch.seconds();
     };
 
-    progress_->update(static_cast<double>(round) - 0.1, "round " + std::to_string(round) + ": fusing");
+    progress_->update(static_cast<double>(round) - 0.1, "fusing");
     const record::Stopwatch fusing;
     measured([&](const std::string&, Measure& measure) { measure.begin(state, view); });
     const auto reports =
