@@ -11,6 +11,12 @@ FASHION = "/usr/share/datasets/fashion-mnist"
 
 
 class BadInput(Case):
+    slowest = (0.0, "")
+
+    @classmethod
+    def tearDownClass(cls):
+        print(f"slowest rejection: {cls.slowest[0]:.1f} s, {cls.slowest[1]}", flush=True)
+
     def setUp(self):
         super().setUp()
         self.config = self.write("tiny.yaml", TINY)
@@ -21,6 +27,7 @@ class BadInput(Case):
             start = time.monotonic()
             done = self.call(*words, ranks=ranks, timeout=30)
             seconds = time.monotonic() - start
+            BadInput.slowest = max(BadInput.slowest, (seconds, f"{ranks} ranks: {' '.join(map(str, words))}"))
             text = f"{words} on {ranks}: exit code {done.returncode}, {seconds:.1f} s\n{done.stdout}\n{done.stderr}"
             self.assertIn(done.returncode, code, text)
             self.assertLess(seconds, 20, text)  # far under it in practice; machines under load are slow
@@ -28,8 +35,22 @@ class BadInput(Case):
             self.assertEqual(len(ours), 1, text)
             for word in says:
                 self.assertIn(word, ours[0], text)
-            if ranks == 1:  # mpirun itself may say on stdout that a rank failed
+            if ranks == 1:  # mpirun itself may say on stdout that a rank failed, and how on stderr
                 self.assertEqual(done.stdout, "", text)
+                self.assertTrue(all(line.startswith("thalweg: ") for line in done.stderr.splitlines()), text)
+            self.assertEqual(self.left_behind(), [], text)
+
+    def left_behind(self):
+        """Processes of this program that still run in the test's folder."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                if os.readlink(f"/proc/{pid}/cwd") == os.path.realpath(self.folder):
+                    with open(f"/proc/{pid}/comm") as file:
+                        found += [pid] if file.read().strip() == "thalweg" else []
+            except OSError:
+                pass  # ended meanwhile, or not ours to look at
+        return found
 
     def test_unknown_key(self):
         self.reject("run", self.config, "clients.epoch=3", says=["clients.epoch", "epochs"], code=(2,))

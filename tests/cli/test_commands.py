@@ -52,7 +52,7 @@ class Run(Case):
         self.assertTrue(os.path.exists(self.path("runs", "tiny", "final.pt")))
         self.assertTrue(os.path.exists(self.path("runs", "tiny-2", "final.pt")))
 
-    def test_diverged_client_is_left_out_when_asked(self):
+    def test_diverged_clients_fail_the_round(self):
         config = self.write("tiny.yaml", TINY)
         words = ["clients.algorithm={kind: sgd, lr: 1.0e+30}", "server.fusion=[mean]", "analysis.measures=[]",
                  "server.rounds=1"]

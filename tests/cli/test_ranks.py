@@ -27,7 +27,9 @@ server:
   fusion: [{activation_matching: {anchor: global}}, {mean: {weights: uniform}}, reset_batch_norm]
 """
 
-LONG = ["server.rounds=40", "clients.epochs=12", "analysis.measures=[]", "server.fusion=[merge_many, mean]"]
+# About a second a round: whatever is sent to it after the first checkpoint arrives long before the end.
+ROUNDS = 5
+LONG = [f"server.rounds={ROUNDS}", "clients.epochs=3000", "analysis.measures=[]", "server.fusion=[merge_many, mean]"]
 
 
 class Ranks(Case):
@@ -94,16 +96,19 @@ class Stops(Case):
             return False
         return name == "thalweg" and state.split()[0] != "Z"
 
+    whole = None
+
     def reference(self):
-        if not os.path.exists(self.path("whole")):
+        if Stops.whole is None:
             self.succeed("run", self.write("tiny.yaml", TINY), *LONG, "--out", self.path("whole"))
-        return self.bytes_of("whole", "final.pt")
+            Stops.whole = self.bytes_of("whole", "final.pt")
+        return Stops.whole
 
     def resume(self, out, ranks):
         self.succeed("run", self.path("tiny.yaml"), *LONG, "--resume", "--out", self.path(out), ranks=ranks)
         self.assertEqual(self.reference(), self.bytes_of(out, "final.pt"))
         with open(self.path(out, "rounds.jsonl")) as file:
-            self.assertEqual([json.loads(line)["round"] for line in file], list(range(1, 41)))
+            self.assertEqual([json.loads(line)["round"] for line in file], list(range(1, ROUNDS + 1)))
 
     def test_killed_rank_and_resume(self):
         process = self.start(3, "killed")
