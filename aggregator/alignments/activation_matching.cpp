@@ -14,16 +14,19 @@
 namespace thalweg::aggregator {
 namespace {
 
-/// Channels of an operation's output [N, C] or [N, C, H, W] as rows of observations: [C, N·H·W], in double.
+/// Channels of an operation's output [N, C] or [N, C, H, W] as rows of observations: [C, N·H·W].
 at::Tensor observations(const at::Tensor& output) {
-    return output.movedim(1, 0).reshape({output.size(1), -1}).to(at::kDouble);
+    return output.movedim(1, 0).reshape({output.size(1), -1});
 }
 
 /// Pearson correlation of two sets of channels, accumulated batch by batch in double. Values are taken relative to the
 /// first batch's means, so that a constant channel has variance zero exactly and nothing cancels.
 class Correlation {
   public:
+    /// Observations as they were computed; the doubles of one group at a time are all that is held of them.
     void add(at::Tensor x, at::Tensor y) {
+        x = x.to(at::kDouble);
+        y = y.to(at::kDouble);
         if (count_ == 0) start(x, y);
         x = x - centre_x_;
         y = y - centre_y_;

@@ -17,7 +17,8 @@ class ActivationMatching final : public PerUpdateStage {
                 .keeps_function = true,
                 .changes_frame = anchor_ != "global",
                 .needs_anchor = true,
-                .needs_holdout = true};
+                .needs_holdout = true,
+                .min_holdout = 2};  // correlations of one sample do not exist
     }
 
   protected:

@@ -1,5 +1,4 @@
 #include "thalweg/clients/schedule.hpp"
-#include "thalweg/clients/training.hpp"
 
 namespace thalweg::clients {
 
@@ -12,11 +11,6 @@ core::Option Clock::option() {
 
 Clock Clock::from(const core::Value& options) {
     return {options["over"].as_text() == "rounds"};
-}
-
-double schedule_factor(const core::Value& schedule, std::int64_t step, std::int64_t steps, std::int64_t round,
-                       std::int64_t rounds) {
-    return core::Registry<std::unique_ptr<Schedule>>::make(schedule)->factor({step, steps, round, rounds});
 }
 
 }  // namespace thalweg::clients

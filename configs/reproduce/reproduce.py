@@ -36,8 +36,10 @@ def mean_error(values, scale=100.0, digits=2):
     return f"{statistics.mean(values):.{digits}f} ± {error:.{digits}f}"
 
 
-# Two-sided 95% quantiles of Student's t, by degrees of freedom.
-STUDENT = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+# Two-sided 95% quantiles of Student's t, by degrees of freedom; beyond 30 the normal distribution's is near enough.
+STUDENT = dict(enumerate([12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+                          2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
+                          2.052, 2.048, 2.045, 2.042], 1))
 
 
 def paired(first, second):
@@ -46,7 +48,7 @@ def paired(first, second):
     middle = statistics.mean(differences)
     if len(differences) < 2:
         return f"{middle:+.2f}"
-    half = STUDENT[len(differences) - 1] * statistics.stdev(differences) / math.sqrt(len(differences))
+    half = STUDENT.get(len(differences) - 1, 1.96) * statistics.stdev(differences) / math.sqrt(len(differences))
     return f"{middle:+.2f} [{middle - half:+.2f}, {middle + half:+.2f}]"
 
 

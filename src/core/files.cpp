@@ -205,6 +205,19 @@ void write_atomically(const std::filesystem::path& path, const std::string& cont
     write_atomically(path, std::as_bytes(std::span(content)));
 }
 
+void append_durably(const std::filesystem::path& path, const std::string& text) {
+    Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
+    if (file.number() < 0) fail("write", path, errno);
+    struct stat before = {};
+    if (::fstat(file.number(), &before) != 0) fail("write", path, errno);
+    if (const int reason = write_all(file.number(), std::as_bytes(std::span(text)))) {
+        // A full disk takes half a text: take it back, so that the file stays whole. Where that fails, too, whoever
+        // reads it finds a torn end.
+        [[maybe_unused]] const int undone = ::ftruncate(file.number(), before.st_size);
+        fail("write", path, reason);
+    }
+}
+
 std::string read_file(const std::filesystem::path& path) {
     return read_all<std::string>(path, std::numeric_limits<std::int64_t>::max());
 }

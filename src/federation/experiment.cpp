@@ -62,14 +62,12 @@ namespace {
 /// A stage or measure that needs data nobody has is found before anything is computed.
 void check_needs(const Experiment& experiment, const aggregator::Pipeline& pipeline) {
     for (const auto& item : pipeline.items()) {
-        if (item.name == "activation_matching" && experiment.holdout == 1) {
-            item.options.reject("correlations need at least two samples, and data.holdout is 1");
-        }
-        if (item.traits.needs_holdout && experiment.holdout == 0) {
+        if (item.traits.needs_holdout && experiment.holdout < item.traits.min_holdout) {
             item.options.reject(
-                "the stage '" + item.name +
-                "' looks at samples of the server's, and data.holdout is 0; set data.holdout to the "
-                "number of training samples the server may keep (1000, say)");
+                "the stage '" + item.name + "' looks at samples of the server's, at least " +
+                std::to_string(item.traits.min_holdout) + ", and data.holdout is " +
+                std::to_string(experiment.holdout) +
+                "; set data.holdout to the number of training samples the server may keep (1000, say)");
         }
     }
 }

@@ -73,78 +73,6 @@ void Federation::begin(const RunOptions& options) {
     });
 }
 
-void Federation::resume(const RunOptions& options) {
-    std::int64_t round = 0;
-    core::collectively(communicator_, [&] {
-        if (!is_root()) return;
-        folder_ = record::RunFolder::open(options.folder);
-        require_same_configuration(options.folder);
-        round = load_last_checkpoint();
-        folder_->truncate_rounds(round);
-        require_whole_record(round);
-    });
-    communicator_.broadcast(std::as_writable_bytes(std::span(&round, 1)), 0);
-    finished_ = round;
-    if (round == 0) {
-        begin(options);
-    } else {
-        broadcast_global();
-    }
-}
-
-void Federation::require_same_configuration(const std::filesystem::path& folder) const {
-    const auto before = core::parse_yaml(folder_->read_config(), (folder / "config.yaml").string());
-    const auto changes = core::differences(before, experiment_.config);
-    if (changes.empty()) return;
-    throw core::UsageError(
-        "'" + folder.string() +
-        "' was run with another configuration, so --resume cannot go on with it; what differs "
-        "(before → now): " +
-        core::join(changes, "; ") + ". Undo the changes, or start a new run with another --out");
-}
-
-/// Loads the newest checkpoint that is whole into global_ and returns its round. 0: there is none. A finished run
-/// without checkpoints goes by its final model.
-std::int64_t Federation::load_last_checkpoint() {
-    std::vector<std::pair<std::int64_t, std::filesystem::path>> candidates;
-    for (const auto round : folder_->checkpoints()) {
-        if (round <= experiment_.rounds) candidates.emplace_back(round, folder_->checkpoint_path(round));
-    }
-    const auto final_path = folder_->path() / "final.pt";
-    if (std::filesystem::exists(final_path)) candidates.emplace_back(experiment_.rounds, final_path);
-    for (auto candidate = candidates.rbegin(); candidate != candidates.rend(); ++candidate) {
-        const auto& [round, path] = *candidate;
-        try {
-            auto file = model::load_model(path);
-            model::require_same_architecture(file.graph, path.string(), setting_.graph, "the configuration");
-            global_ = file.parameters;
-            record::note("resuming after round " + std::to_string(round) + " of " +
-                         std::to_string(experiment_.rounds));
-            return round;
-        } catch (const core::RunError& error) {
-            record::warn(std::string(error.what()) + "; trying an earlier checkpoint");
-        }
-    }
-    record::note("there is no whole checkpoint to resume from; starting over");
-    return 0;
-}
-
-/// A checkpoint is written after its round's line, so the lines up to it are all there unless somebody took them away.
-void Federation::require_whole_record(std::int64_t round) const {
-    const auto lines = folder_->read_rounds();
-    bool whole = lines.size() == static_cast<std::size_t>(round);
-    for (std::size_t i = 0; whole && i < lines.size(); ++i) {
-        whole = lines[i].value("round", std::int64_t{0}) == static_cast<std::int64_t>(i) + 1 &&
-                lines[i].contains("train") && lines[i].contains("cohort") && lines[i].contains("seconds");
-    }
-    if (whole) return;
-    throw core::RunError(
-        "'" + (folder_->path() / "rounds.jsonl").string() + "' should hold the rounds 1 to " +
-        std::to_string(round) +
-        ", one line each, as the checkpoint says, but does not; restore it, or start a new run with "
-        "another --out");
-}
-
 void Federation::broadcast_global() {
     if (!global_.defined()) global_ = model::Parameters(setting_.graph.layout);
     const auto bytes_of = [](const at::Tensor& tensor) {
@@ -360,13 +288,15 @@ void Federation::fuse(std::int64_t round, Training& training, Json& line) {
         });
     step_server(round, state);
     line["fusion"]["stages"] = Json::array();
-    for (const auto& report : reports) {
-        Json stage = {{"name", report.name}, {"seconds", report.seconds}, {"bytes", report.bytes}};
-        for (const auto& [name, value] : report.notes) stage[name] = value;
-        line["fusion"]["stages"].push_back(std::move(stage));
-    }
+    for (const auto& report : reports) line["fusion"]["stages"].push_back(stage_record(report));
     measured([&](const std::string& name, Measure& measure) { line[name] = measure.finish(state, view); });
     line["fusion"]["seconds"] = fusing.seconds() - measuring;
+}
+
+Json stage_record(const aggregator::StageReport& report) {
+    Json json = {{"name", report.name}, {"seconds", report.seconds}, {"bytes", report.bytes}};
+    for (const auto& [name, value] : report.notes) json[name] = value;
+    return json;
 }
 
 void Federation::step_server(std::int64_t round, aggregator::FusionState& state) {

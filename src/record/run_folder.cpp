@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -83,29 +82,6 @@ class Descriptor {
   private:
     int fd_;
 };
-
-/// False (and errno) when the disk refused. EINVAL: a file system that cannot flush.
-bool flush(int fd) {
-    int result = 0;
-    do result = ::fsync(fd);
-    while (result != 0 && errno == EINTR);
-    return result == 0 || errno == EINVAL;
-}
-
-/// False (and errno) when not everything could be written.
-bool write_all(int fd, const std::string& text) {
-    for (std::size_t done = 0; done < text.size();) {
-        const ssize_t count = ::write(fd, text.data() + done, text.size() - done);
-        if (count < 0 && errno == EINTR) continue;
-        if (count < 0) return false;
-        done += static_cast<std::size_t>(count);
-    }
-    return true;
-}
-
-}  // namespace
-
-namespace {
 
 /// Held as long as the run goes on; the kernel lets go of it when the process ends, however it ends.
 std::shared_ptr<void> lock_folder(const fs::path& path) {
@@ -202,20 +178,31 @@ void RunFolder::write_manifest(const Json& manifest) const {
                            manifest.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-void RunFolder::append_round(const Json& line) const {
-    const std::string text = line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-    const fs::path path = rounds_path();
-    const Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
-    if (file.get() < 0) cannot_write(path, errno);
-    struct stat before {};
-    if (::fstat(file.get(), &before) != 0) cannot_write(path, errno);
-    if (!write_all(file.get(), text) || !flush(file.get())) {
-        const int error = errno;
-        // A full disk takes half a line: take it back, so that the file stays whole. When that fails, too, the next
-        // resume drops the torn line.
-        [[maybe_unused]] const int undone = ::ftruncate(file.get(), before.st_size);
-        cannot_write(path, error);
+void RunFolder::extend_manifest(const Json& session) const {
+    const fs::path path = path_ / "manifest.json";
+    Json manifest = Json::parse(core::read_file(path), nullptr, false);
+    if (!manifest.is_object() || (manifest.contains("resumed") && !manifest["resumed"].is_array())) {
+        throw core::RunError(
+            fmt::format("{}: this is not the JSON object that the run wrote there; restore it, or start a "
+                        "new run with another --out",
+                        path.string()));
     }
+    manifest["resumed"].push_back(session);
+    write_manifest(manifest);
+}
+
+void RunFolder::sweep() const {
+    for (const fs::path& folder : {path_, path_ / "checkpoints"}) {
+        std::error_code error;
+        for (const auto& item : fs::directory_iterator(folder, error)) {
+            // One that cannot be removed is in nobody's way: the next write to that name says what is wrong.
+            if (item.path().extension() == ".part") fs::remove(item.path(), error);
+        }
+    }
+}
+
+void RunFolder::append_round(const Json& line) const {
+    core::append_durably(rounds_path(), line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 void RunFolder::truncate_rounds(std::int64_t round) const {

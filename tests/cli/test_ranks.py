@@ -109,6 +109,8 @@ class Stops(Case):
         self.assertEqual(self.reference(), self.bytes_of(out, "final.pt"))
         with open(self.path(out, "rounds.jsonl")) as file:
             self.assertEqual([json.loads(line)["round"] for line in file], list(range(1, ROUNDS + 1)))
+        with open(self.path(out, "manifest.json")) as file:
+            self.assertEqual([session["ranks"] for session in json.load(file)["resumed"]], [ranks])
 
     def test_killed_rank_and_resume(self):
         process = self.start(3, "killed")

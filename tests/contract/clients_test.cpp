@@ -153,13 +153,13 @@ TEST_P(ObjectiveContract, TermsAboutTheStartVanishThere) {
 class ScheduleContract : public PluginContract {};
 
 TEST_P(ScheduleContract, BeginsAtOneAndStaysAboveZero) {
-    const auto section = section_of(GetParam());
+    const auto schedule = core::Registry<std::unique_ptr<clients::Schedule>>::make(section_of(GetParam()));
     for (const std::int64_t steps : {1, 2, 7, 40}) {
         for (const std::int64_t rounds : {1, 2, 9}) {
-            EXPECT_EQ(clients::schedule_factor(section, 0, steps, 1, rounds), 1.0);
+            EXPECT_EQ(schedule->factor({0, steps, 1, rounds}), 1.0);
             for (std::int64_t round = 1; round <= rounds; ++round) {
                 for (std::int64_t step = 0; step < steps; ++step) {
-                    const double factor = clients::schedule_factor(section, step, steps, round, rounds);
+                    const double factor = schedule->factor({step, steps, round, rounds});
                     EXPECT_GT(factor, 0.0) << "step " << step << " of " << steps << ", round " << round;
                     EXPECT_LE(factor, 1.0) << "step " << step << " of " << steps << ", round " << round;
                 }

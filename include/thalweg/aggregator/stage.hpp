@@ -33,6 +33,7 @@ struct StageTraits {
     bool uses_mask = false;
     bool needs_holdout = false;  ///< the server's samples
     bool needs_clients = false;  ///< asks the clients for statistics
+    int min_holdout = 1;         ///< the fewest samples of the server's that make sense, when it needs any
     /// Compares the updates with the previous global model coordinate by coordinate.
     bool needs_global_frame = false;
 };

@@ -86,10 +86,6 @@ struct TrainingPlan {
     static TrainingPlan from(const core::Value& clients, std::int64_t rounds);
 };
 
-/// The learning-rate factor: constant, cosine or step, over the client's local steps or over rounds.
-double schedule_factor(const core::Value& schedule, std::int64_t step, std::int64_t steps, std::int64_t round,
-                       std::int64_t rounds);
-
 /// The batches of one local training: order of the samples in each epoch, from (seed, "batches", round, client) only.
 /// Batch b of epoch e is order(e)[b·batch_size …); the last one of an epoch may be smaller.
 class BatchOrder {
@@ -134,11 +130,11 @@ class LocalTrainer {
     /// before that step, running statistics excepted; Interrupted within one step of a signal. Not collective.
     LocalResult train(model::Parameters& parameters, const data::SampleSet& samples, std::int64_t client,
                       std::int64_t round, const Progress& progress = {});
-    /// Optimizer steps of a client with so many samples.
     /// The client's samples (positions in its part) in the order in which `train` sees them that round, batch after
     /// batch: what an independent program needs to repeat it.
     std::vector<std::int64_t> sample_order(std::int64_t samples, std::int64_t client,
                                            std::int64_t round) const;
+    /// Optimizer steps of a client with so many samples.
     std::int64_t steps_for(std::int64_t samples) const;
     /// `compiled` or `autograd`, for the record.
     std::string step_name() const { return step_->name(); }

@@ -14,6 +14,10 @@ namespace thalweg::core {
 void write_atomically(const std::filesystem::path& path, std::span<const std::byte> content);
 void write_atomically(const std::filesystem::path& path, const std::string& content);
 
+/// Adds `text` at the end of `path` (made when it is not there) and flushes it to disk. RunError names the path and the
+/// system's reason; the file is then as it was before.
+void append_durably(const std::filesystem::path& path, const std::string& text);
+
 /// The whole file. RunError names the path and the system's reason.
 std::string read_file(const std::filesystem::path& path);
 

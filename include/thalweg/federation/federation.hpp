@@ -28,7 +28,7 @@ class Federation {
         std::filesystem::path folder;
         bool resume = false;
         bool progress = true;
-        record::Json manifest;  ///< versions and machine, from the program
+        record::Json manifest = record::Json::object();  ///< versions and machine, from the program
     };
     /// All rounds. Returns the lines of rounds.jsonl (on rank 0; empty elsewhere). Collective. Interrupted carries a
     /// message that says how to go on.
@@ -68,6 +68,9 @@ class Federation {
     std::optional<record::RunFolder> folder_;
     std::unique_ptr<record::Progress> progress_;
 };
+
+/// What the record says of a stage: name, seconds, bytes and its notes.
+record::Json stage_record(const aggregator::StageReport& report);
 
 /// The tables a run ends with: accuracy after every round, and what each stage bought in the last round measured.
 std::string summary(const std::vector<record::Json>& rounds);

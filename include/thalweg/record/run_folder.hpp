@@ -33,6 +33,11 @@ class RunFolder {
     void write_config(const std::string& yaml) const;
     std::string read_config() const;
     void write_manifest(const Json& manifest) const;
+    /// Adds `session`, what a resumed process says of itself, to the manifest's list `resumed`, and leaves the rest as
+    /// the first process wrote it. RunError when the manifest is damaged or gone.
+    void extend_manifest(const Json& session) const;
+    /// Removes what a killed process left half written (names that end in .part), here and among the checkpoints.
+    void sweep() const;
     /// Appends a line to rounds.jsonl and flushes it to disk. Values that are not finite become null.
     void append_round(const Json& line) const;
     /// Drops the lines of rounds after `round` (a resumed run repeats them) and a torn last line. RunError (file and

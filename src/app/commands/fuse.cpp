@@ -5,6 +5,7 @@
 #include "thalweg/aggregator/stage.hpp"
 #include "thalweg/analysis/evaluate.hpp"
 #include "thalweg/core/error.hpp"
+#include "thalweg/federation/federation.hpp"
 
 namespace thalweg::app {
 
@@ -59,6 +60,10 @@ Json evaluation_json(const std::optional<analysis::Evaluation>& evaluation) {
 }
 
 void fuse(const Context& context, const FuseArguments& arguments) {
+    if (arguments.paths.size() < 2) {
+        throw core::UsageError("fuse merges at least two model files, and only '" + arguments.paths[0] +
+                               "' was given");
+    }
     require_writable(context, arguments.out);
     const auto pipeline = aggregator::Pipeline::parse(arguments.pipeline);
     const auto samples = pseudo_samples(arguments);
@@ -117,8 +122,7 @@ void fuse(const Context& context, const FuseArguments& arguments) {
     const auto fused = score(state.merged);
     json["fused"] = evaluation_json(fused);
     json["stages"] = Json::array();
-    for (const auto& report : reports)
-        json["stages"].push_back({{"name", report.name}, {"seconds", report.seconds}});
+    for (const auto& report : reports) json["stages"].push_back(federation::stage_record(report));
     json["out"] = arguments.out;
     core::collectively(context.communicator, [&] {
         if (context.is_root)
@@ -141,9 +145,7 @@ void fuse(const Context& context, const FuseArguments& arguments) {
 void add_fuse(CLI::App& program, Context& context) {
     auto* command = program.add_subcommand("fuse", "merges model files of one architecture offline");
     auto arguments = std::make_shared<FuseArguments>();
-    command->add_option("MODELS", arguments->paths, "model files, at least two")
-        ->required()
-        ->expected(2, 100000);
+    command->add_option("MODELS", arguments->paths, "model files, at least two")->required();
     command
         ->add_option(
             "--pipeline", arguments->pipeline,

@@ -29,6 +29,10 @@ Json curve_json(const analysis::Curve& curve, double sign_consistency) {
     Json json;
     json["lambdas"] = curve.lambdas;
     const std::size_t middle = curve.lambdas.size() / 2;
+    for (const auto* name : {"train", "test"}) {  // null: not measured
+        json[name] = nullptr;
+        json["barrier"][name] = nullptr;
+    }
     for (const auto& [name, split] : curve.splits) {
         json[name] = {{"loss", split.loss}, {"accuracy", split.accuracy}};
         json["barrier"][name] = {{"loss", split.loss_barrier}, {"error", split.error_barrier}};
@@ -100,6 +104,8 @@ void lmc(const Context& context, const LmcArguments& arguments) {
     if (arguments.split != "train") splits.push_back({"test", test.get()});
     if (splits.empty())
         throw core::UsageError(dataset->name() + " has no train set as a whole; use --split test");
+    if (arguments.split == "both" && !train && context.is_root)
+        record::note(dataset->name() + " has no train set as a whole, so the test set alone is measured");
     const auto curve = analysis::linear_curve(graph, files[0].parameters, files[1].parameters, splits,
                                               arguments.curve, calibration, context.communicator);
     const double signs = analysis::sign_consistency(files[0].parameters, files[1].parameters).overall;

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "thalweg/analysis/evaluate.hpp"
 #include "thalweg/federation/measure.hpp"
 
@@ -58,28 +60,36 @@ class Ladder final : public Measure {
     void clients_and_ensemble(const aggregator::FusionState& state, const RoundView& view) {
         auto& communicator = view.context.communicator;
         const auto& samples = *view.data.test();
-        const auto own = core::collectively(communicator, [&] {
-            std::vector<at::Tensor> logits;
-            for (const auto& update : state.updates) {
-                logits.push_back(analysis::logits(view.context.graph, update.parameters, samples));
-            }
-            return logits;
-        });
+        const auto& members = view.context.members;
         at::Tensor sum = at::zeros({samples.size(), view.context.graph.classes()}, at::kDouble);
         std::size_t next = 0;
-        for (const auto& member : view.context.members) {
-            at::Tensor logits = member.owner == communicator.rank()
-                                    ? own[next++]
-                                    : at::empty({samples.size(), view.context.graph.classes()}, at::kFloat);
-            communicator.broadcast({static_cast<std::byte*>(logits.data_ptr()), logits.nbytes()},
-                                   member.owner);
-            sum += logits;
-            auto json = as_json(analysis::score(logits, samples));
-            json["client"] = member.client;
-            json["samples"] = member.samples;
-            clients_.push_back(std::move(json));
+        // A few clients a rank at a time: all ranks compute, and memory does not grow with the cohort.
+        const std::size_t window = 4 * static_cast<std::size_t>(communicator.size());
+        for (std::size_t first = 0; first < members.size(); first += window) {
+            const std::size_t last = std::min(first + window, members.size());
+            const auto own = core::collectively(communicator, [&] {
+                std::vector<at::Tensor> logits(last - first);
+                for (std::size_t k = first; k < last; ++k) {
+                    if (members[k].owner != communicator.rank()) continue;
+                    logits[k - first] =
+                        analysis::logits(view.context.graph, state.updates[next++].parameters, samples);
+                }
+                return logits;
+            });
+            for (std::size_t k = first; k < last; ++k) {
+                at::Tensor logits = own[k - first];
+                if (!logits.defined())
+                    logits = at::empty({samples.size(), view.context.graph.classes()}, at::kFloat);
+                communicator.broadcast({static_cast<std::byte*>(logits.data_ptr()), logits.nbytes()},
+                                       members[k].owner);
+                sum += logits;
+                auto json = as_json(analysis::score(logits, samples));
+                json["client"] = members[k].client;
+                json["samples"] = members[k].samples;
+                clients_.push_back(std::move(json));
+            }
         }
-        const auto mean = sum / static_cast<double>(view.context.members.size());
+        const auto mean = sum / static_cast<double>(members.size());
         ensemble_ = as_json(analysis::score(mean.to(at::kFloat), samples));
     }
 

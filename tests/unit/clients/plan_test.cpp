@@ -13,7 +13,8 @@ using ::testing::HasSubstr;
 
 double factor(const std::string& yaml, std::int64_t step, std::int64_t steps, std::int64_t round = 1,
               std::int64_t rounds = 1) {
-    return schedule_factor(test::plugin("schedule", yaml), step, steps, round, rounds);
+    const auto schedule = core::Registry<std::unique_ptr<Schedule>>::make(test::plugin("schedule", yaml));
+    return schedule->factor({step, steps, round, rounds});
 }
 
 TEST(Schedules, Constant) {

@@ -44,8 +44,10 @@ server: {rounds: 3}
     at::Tensor run(const std::string& name, const std::vector<std::string>& overrides,
                    core::Communicator& communicator, bool resume = false) {
         Federation federation(experiment(overrides), communicator);
-        lines_ =
-            federation.run({.folder = folder_ / name, .resume = resume, .progress = false, .manifest = {}});
+        lines_ = federation.run({.folder = folder_ / name,
+                                 .resume = resume,
+                                 .progress = false,
+                                 .manifest = record::Json::object()});
         return federation.global().values.clone();
     }
 
@@ -95,7 +97,7 @@ TEST_F(FederationTest, AnyNumberOfRanksGivesTheSameBits) {
             federation.run({.folder = folder_ / std::to_string(ranks),
                             .resume = false,
                             .progress = false,
-                            .manifest = {}});
+                            .manifest = record::Json::object()});
             results[static_cast<std::size_t>(communicator.rank())] = federation.global().values.clone();
         });
         for (const auto& result : results) EXPECT_TRUE(result.equal(alone)) << ranks;
@@ -163,9 +165,11 @@ TEST_F(FederationTest, InterruptDropsTheRound) {
     core::SelfCommunicator self;
     Federation federation(experiment(), self);
     core::request_interrupt();
-    EXPECT_THROW(
-        federation.run({.folder = folder_ / "stopped", .resume = false, .progress = false, .manifest = {}}),
-        core::Interrupted);
+    EXPECT_THROW(federation.run({.folder = folder_ / "stopped",
+                                 .resume = false,
+                                 .progress = false,
+                                 .manifest = record::Json::object()}),
+                 core::Interrupted);
     core::clear_interrupt();
     EXPECT_FALSE(fs::exists(folder_ / "stopped" / "final.pt"));
 }
