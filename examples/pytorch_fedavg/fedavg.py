@@ -85,6 +85,8 @@ def main():
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--momentum", type=float, default=0.9)
     parser.add_argument("--weight-decay", type=float, default=1e-5)
+    parser.add_argument("--perturb", type=float, default=0.0, metavar="SIZE",
+                        help="multiply every initial weight by 1 + SIZE·N(0, 1): what a last bit grows to (1e-7, say)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     settings = {"lr": args.lr, "momentum": args.momentum, "weight_decay": args.weight_decay,
@@ -96,6 +98,9 @@ def main():
         lines = [json.loads(line) for line in file][: args.rounds]
     model = NiidBenchCnn()
     model.load_state_dict(torch.load(os.path.join(args.run, "initial.pt"))["state_dict"])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1 + args.perturb * torch.randn_like(parameter))
 
     largest = 0
     print("| round | Thalweg, % | PyTorch, % | difference, points |\n|---|---|---|---|")
