@@ -9,8 +9,9 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <limits>
 
-#include "thalweg/core/error.hpp"
+#include "file_error.hpp"
 #include "thalweg/core/files.hpp"
 #include "thalweg/core/text.hpp"
 
@@ -22,30 +23,28 @@ using Kind = PickledObject::Kind;
 
 constexpr std::string_view byte_order = std::endian::native == std::endian::little ? "little" : "big";
 
-[[noreturn]] void refuse(const std::filesystem::path& path, const std::string& reason) {
-    throw core::RunError("Cannot read " + path.string() + ": " + reason + ".");
-}
-
-ZipArchive open_zip(const std::filesystem::path& path) {
-    std::string content = core::read_file(path);
+ZipArchive open_zip(std::string content, const std::filesystem::path& path) {
     // How torch.save began its files before PyTorch 1.6: protocol 2 and a magic number.
     const std::string_view old_magic("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 14);
     if (content.starts_with(old_magic)) {
-        refuse(path,
-               "it was saved by PyTorch before 1.6; re-save it in Python with "
-               "torch.save(torch.load(path), path) of a newer PyTorch");
+        refuse_file(path,
+                    "it was saved by PyTorch before 1.6; re-save it in Python with "
+                    "torch.save(torch.load(path), path) of a newer PyTorch");
     }
     try {
         return ZipArchive(std::move(content));
     } catch (const FormatError& error) {
-        refuse(path, std::string(error.what()) + ". A model file is what torch.save or this program writes");
+        refuse_file(path, std::string(error.what()) +
+                              ". A model file is what torch.save or this program "
+                              "writes, or ends in .safetensors");
     }
 }
 
 Pickle read_pickle(const std::filesystem::path& path, const ZipArchive& zip) {
     if (zip.has(zip.folder() + "constants.pkl")) {
-        refuse(path,
-               "it is a TorchScript file; save the weights alone with torch.save(model.state_dict(), path)");
+        refuse_file(
+            path,
+            "it is a TorchScript file; save the weights alone with torch.save(model.state_dict(), path)");
     }
     try {
         const auto order = zip.folder() + "byteorder";
@@ -54,7 +53,7 @@ Pickle read_pickle(const std::filesystem::path& path, const ZipArchive& zip) {
         }
         return Pickle(zip.record(zip.folder() + "data.pkl"));
     } catch (const FormatError& error) {
-        refuse(path, error.what());
+        refuse_file(path, error.what());
     }
 }
 
@@ -70,27 +69,32 @@ at::ScalarType scalar_type(const std::string& storage) {
     return found->second;
 }
 
+/// The index of the last element of the storage that the tensor reaches (that of the first for an empty one).
 /// FormatError unless sizes and strides stay inside a storage of `available` elements. Expanded tensors (more
 /// elements than the storage has) are refused, so that a small file cannot ask for all the memory.
-void check_bounds(const PickledObject& tensor, std::int64_t available, const std::string& name) {
+std::int64_t last_element(const PickledObject& tensor, std::int64_t available, const std::string& name) {
     const auto outside = [&] {
         throw FormatError("tensor " + name + " of shape " + core::shape_text(tensor.sizes) +
                           " reaches outside its storage");
     };
-    if (tensor.sizes.size() > 16) throw FormatError("tensor " + name + " has more than 16 axes");
     std::int64_t count = 1;
+    std::int64_t counted = 1;  // what strides are made of: an empty axis counts as one there
     std::int64_t last = tensor.integer;
     if (last < 0) outside();
     for (std::size_t axis = 0; axis < tensor.sizes.size(); ++axis) {
         const auto size = tensor.sizes[axis];
         std::int64_t reach = 0;
         if (size < 0 || tensor.strides[axis] < 0 || __builtin_mul_overflow(count, size, &count) ||
+            __builtin_mul_overflow(counted, std::max<std::int64_t>(size, 1), &counted) ||
             __builtin_mul_overflow(std::max<std::int64_t>(size - 1, 0), tensor.strides[axis], &reach) ||
             __builtin_add_overflow(last, reach, &last)) {
             outside();
         }
     }
+    // The library multiplies by the size of an element as well.
+    if (counted > std::numeric_limits<std::int64_t>::max() / 16) outside();
     if (count > 0 && (last >= available || count > available)) outside();
+    return last;
 }
 
 c10::impl::GenericDict new_dict() {
@@ -99,11 +103,13 @@ c10::impl::GenericDict new_dict() {
 
 }  // namespace
 
-Archive::Archive(std::filesystem::path path)
-    : path_(std::move(path)), zip_(open_zip(path_)), pickle_(read_pickle(path_, zip_)) {}
+Archive::Archive(const std::filesystem::path& path) : Archive(core::read_file(path), path) {}
+
+Archive::Archive(std::string content, std::filesystem::path path)
+    : path_(std::move(path)), zip_(open_zip(std::move(content), path_)), pickle_(read_pickle(path_, zip_)) {}
 
 void Archive::fail(const std::string& reason) const {
-    refuse(path_, reason);
+    refuse_file(path_, reason);
 }
 
 at::Tensor Archive::tensor(const PickledObject& object, const std::string& name) const {
@@ -115,33 +121,37 @@ at::Tensor Archive::tensor(const PickledObject& object, const std::string& name)
     }
 }
 
+at::ScalarType Archive::type(const PickledObject& tensor) const {
+    try {
+        return scalar_type(tensor.items.front()->items.front()->text);
+    } catch (const FormatError& error) {
+        fail(error.what());
+    }
+}
+
 at::Tensor Archive::checked_tensor(const PickledObject& object, const std::string& name) const {
     const auto& storage = *object.items.front();
     const auto type = scalar_type(storage.items.front()->text);
     // Any byte but 0 and 1 is undefined in a bool.
     const auto raw_type = type == at::kBool ? at::kByte : type;
-    const auto bytes = zip_.record(zip_.folder() + "data/" + storage.text);
+    const auto bytes = zip_.record(zip_.folder() + "data/" + storage.items[1]->text);
     const auto item = static_cast<std::int64_t>(c10::elementSize(raw_type));
     const auto available = static_cast<std::int64_t>(bytes.size()) / item;
     if (storage.integer < 0 || storage.integer > available) {
         throw FormatError("the record of tensor " + name + " is shorter than it says");
     }
-    check_bounds(object, storage.integer, name);
+    const auto last = last_element(object, storage.integer, name);
     if (std::find(object.sizes.begin(), object.sizes.end(), 0) != object.sizes.end()) {
         return at::empty(object.sizes, type);
     }
-    auto all = at::empty({storage.integer}, raw_type);
-    std::memcpy(all.data_ptr(), bytes.data(), static_cast<std::size_t>(storage.integer * item));
-    auto view = all.as_strided(object.sizes, object.strides, object.integer);
-    // A tensor that is a small part of its storage must not keep the whole of it.
-    if (!view.is_contiguous() || view.numel() != all.numel()) view = view.clone(at::MemoryFormat::Contiguous);
+    // Only what the tensor reaches: many small tensors may share one large storage.
+    auto reached = at::empty({last - object.integer + 1}, raw_type);
+    std::memcpy(reached.data_ptr(), bytes.data() + object.integer * item,
+                static_cast<std::size_t>(reached.numel() * item));
+    auto view = reached.as_strided(object.sizes, object.strides, 0);
+    if (!view.is_contiguous() || view.numel() != reached.numel())
+        view = view.clone(at::MemoryFormat::Contiguous);
     return type == at::kBool ? view.ne(0) : view;
-}
-
-bool is_floating_storage(const PickledObject& tensor) {
-    const auto& type = tensor.items.front()->items.front()->text;
-    return type == "torch.FloatStorage" || type == "torch.DoubleStorage" || type == "torch.HalfStorage" ||
-           type == "torch.BFloat16Storage";
 }
 
 std::map<std::string, std::string> read_texts(const Archive& archive, const PickledObject& dict) {

@@ -17,13 +17,17 @@ namespace thalweg::model {
 class Archive {
   public:
     /// RunError when the file cannot be read, is not such a file, or is damaged.
-    explicit Archive(std::filesystem::path path);
+    explicit Archive(const std::filesystem::path& path);
+    /// The same of a file's content; `path` stands in messages.
+    Archive(std::string content, std::filesystem::path path);
 
     const PickledObject& root() const { return pickle_.root(); }
     const std::filesystem::path& path() const { return path_; }
     /// The tensor, with memory of its own, contiguous. RunError when the record is missing or damaged, or
     /// when sizes and strides reach outside it. `name` stands in messages.
     at::Tensor tensor(const PickledObject& object, const std::string& name) const;
+    /// The type of a tensor's elements. RunError when it is none that is known.
+    at::ScalarType type(const PickledObject& tensor) const;
     /// Throws RunError("Cannot read <path>: <reason>.").
     [[noreturn]] void fail(const std::string& reason) const;
 
@@ -33,9 +37,6 @@ class Archive {
     ZipArchive zip_;
     Pickle pickle_;
 };
-
-/// Floating point types are those that may stand for float32.
-bool is_floating_storage(const PickledObject& tensor);
 
 /// Texts and tensors beside each other, in this order, as the dict that is written.
 struct ArchiveContent {

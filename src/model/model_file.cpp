@@ -6,101 +6,74 @@
 #include <stdexcept>
 
 #include "archive.hpp"
+#include "file_error.hpp"
+#include "safetensors.hpp"
+#include "state_dict.hpp"
 #include "thalweg/core/error.hpp"
+#include "thalweg/core/files.hpp"
 #include "thalweg/core/text.hpp"
 
 namespace thalweg::model {
 
 namespace {
 
-using Kind = PickledObject::Kind;
-using NamedObjects = std::map<std::string, const PickledObject*>;
-
-/// The state_dict itself: the file's object, or what it keeps under `state_dict`.
-NamedObjects state_dict_of(const Archive& archive) {
-    const auto& root = archive.root();
-    if (!root.is(Kind::dict)) {
-        archive.fail("it holds " + kind_name(root.kind) + ", not a state_dict (a dict of tensors)");
-    }
-    const auto* nested = root.find("state_dict");
-    const auto& dict = nested != nullptr && nested->is(Kind::dict) ? *nested : root;
-    NamedObjects found;
-    for (std::size_t i = 0; i + 1 < dict.items.size(); i += 2) {
-        if (!dict.items[i]->is(Kind::text)) archive.fail("its state_dict has a key that is not a text");
-        found[dict.items[i]->text] = dict.items[i + 1];
-    }
-    return found;
-}
-
-ModelGraph graph_of(const Archive& archive, const std::optional<core::Value>& spec) {
+ModelGraph graph_of(const StateDict& state, const std::optional<core::Value>& spec) {
     if (spec) return build_model_from_spec(*spec);
-    const auto* text = archive.root().find("model");
-    if (text == nullptr || !text->is(Kind::text)) {
-        archive.fail(
+    if (!state.model) {
+        refuse_file(
+            state.path,
             "it does not say which architecture its tensors are for (a bare state_dict); give it, for "
             "instance "
             "--model \"{kind: mlp, hidden: [200, 200], input: [1, 28, 28], classes: 10}\"");
     }
     try {
-        return build_model_from_spec(core::parse_yaml(text->text, archive.path().string()));
+        return build_model_from_spec(core::parse_yaml(*state.model, state.path.string()));
     } catch (const core::UsageError& error) {
-        archive.fail(std::string("its entry 'model' describes no model that can be built: ") + error.what());
+        refuse_file(state.path,
+                    std::string("its entry 'model' describes no model that can be built: ") + error.what());
     }
 }
 
-/// Collects the first few complaints of one sort.
-class Complaints {
-  public:
-    explicit Complaints(std::string title) : title_(std::move(title)) {}
-    void add(std::string complaint) {
-        if (++count_ <= 3) first_.push_back(std::move(complaint));
+/// The tensors of a dict, of any types.
+TensorFile read_pickled_tensors(std::string content, const std::filesystem::path& path) {
+    const auto size = content.size();
+    const Archive archive(std::move(content), path);
+    const auto* tensors = archive.root().find("tensors");
+    const auto* meta = archive.root().find("meta");
+    if (tensors == nullptr || !tensors->is(PickledObject::Kind::dict) || meta == nullptr) {
+        archive.fail("it is not a file of tensors: a dict with 'tensors' and 'meta'");
     }
-    void append_to(std::vector<std::string>& all) const {
-        if (count_ == 0) return;
-        const auto more = count_ > 3 ? " and " + std::to_string(count_ - 3) + " more" : std::string();
-        all.push_back(title_ + ": " + core::join(first_) + more);
+    TensorFile file;
+    std::uint64_t bytes = 0;
+    for (std::size_t i = 0; i + 1 < tensors->items.size(); i += 2) {
+        const auto& key = *tensors->items[i];
+        if (!key.is(PickledObject::Kind::text)) archive.fail("a tensor's name is not a text");
+        file.tensors.emplace_back(key.text, archive.tensor(*tensors->items[i + 1], key.text));
+        // Tensors of our own files share nothing; a small file must not ask for all the memory.
+        bytes += file.tensors.back().second.nbytes();
+        if (bytes > size) archive.fail("its tensors share their data, which a file of tensors never does");
     }
+    file.meta = read_texts(archive, *meta);
+    return file;
+}
 
-  private:
-    std::string title_;
-    std::vector<std::string> first_;
-    std::size_t count_ = 0;
-};
+TensorFile read_safetensors_tensors(std::string content, const std::filesystem::path& path) {
+    const Safetensors source(std::move(content), path);
+    TensorFile file{{}, source.metadata()};
+    file.meta.erase("format");
+    for (const auto& tensor : source.tensors()) file.tensors.emplace_back(tensor.name, source.read(tensor));
+    return file;
+}
 
-/// RunError unless names, shapes and sorts of number are those of the graph. Before anything is allocated, so
-/// that a damaged description cannot ask for memory.
-void check_state_dict(const Archive& archive, const NamedObjects& found, const ModelGraph& graph) {
-    Complaints missing("missing");
-    Complaints superfluous("superfluous");
-    Complaints different("different");
-    NamedObjects left = found;
-    const auto check = [&](const std::string& name, const std::vector<std::int64_t>& shape, bool floating) {
-        const auto place = left.find(name);
-        if (place == left.end()) return missing.add(name);
-        const auto& object = *place->second;
-        left.erase(place);
-        if (!object.is(Kind::tensor)) {
-            different.add(name + " is " + kind_name(object.kind) + ", not a tensor");
-        } else if (object.sizes != shape) {
-            different.add(name + " is " + core::shape_text(object.sizes) + " in the file, " +
-                          core::shape_text(shape) + " in the architecture");
-        } else if (is_floating_storage(object) != floating) {
-            different.add(name + (floating ? " holds integers, not floating-point numbers"
-                                           : " holds floating-point numbers, not integers"));
-        }
-    };
-    for (const auto& entry : graph.layout->entries()) check(entry.name, entry.shape, true);
-    for (const auto& counter : graph.layout->counters()) check(counter, {}, false);
-    for (const auto& [name, object] : left) superfluous.add(name);
-
-    std::vector<std::string> all;
-    missing.append_to(all);
-    superfluous.append_to(all);
-    different.append_to(all);
-    if (!all.empty()) {
-        archive.fail("its tensors are not those of the architecture " + graph.summary() + " — " +
-                     core::join(all, "; "));
+/// A safetensors file keeps all texts in one place. `format` is what Python's libraries look for there.
+std::map<std::string, std::string> with_own(std::map<std::string, std::string> own,
+                                            const std::map<std::string, std::string>& meta) {
+    own["format"] = "pt";
+    for (const auto& [key, text] : meta) {
+        if (!own.emplace(key, text).second)
+            throw std::logic_error("the key '" + key + "' is the format's own");
     }
+    return own;
 }
 
 /// Everything about an operation that two models must share, and what a message says about it.
@@ -160,45 +133,56 @@ void save_model(const std::filesystem::path& path, const ModelGraph& graph, cons
     if (!(*graph.layout == *parameters.layout))
         throw std::logic_error("save_model: parameters of another model");
     if (parameters.is_double()) throw std::logic_error("save_model: model files hold float32");
-    ArchiveContent content{"state_dict", {}, {{"model", core::to_flow(graph.spec)}}, meta};
+    std::vector<std::pair<std::string, at::Tensor>> tensors;
     const auto& counters = graph.layout->counters();
     for (const auto& name : graph.layout->state_dict_order()) {
         if (const auto entry = graph.layout->find(name)) {
-            content.tensors.emplace_back(name, parameters.view(*entry));
+            tensors.emplace_back(name, parameters.view(*entry));
         } else {
             const auto index = std::find(counters.begin(), counters.end(), name) - counters.begin();
-            content.tensors.emplace_back(name, parameters.counters.select(0, index));
+            tensors.emplace_back(name, parameters.counters.select(0, index));
         }
     }
-    write_archive(path, content);
+    const auto spec = core::to_flow(graph.spec);
+    if (format_of(path) == FileFormat::safetensors) {
+        write_safetensors(path, tensors, with_own({{"model", spec}}, meta));
+    } else {
+        write_archive(path, {"state_dict", std::move(tensors), {{"model", spec}}, meta});
+    }
 }
 
 ModelFile load_model(const std::filesystem::path& path, const std::optional<core::Value>& spec) {
-    const Archive archive(path);
-    const auto found = state_dict_of(archive);
+    return parse_model(core::read_file(path), path, spec);
+}
+
+ModelFile parse_model(std::string content, const std::filesystem::path& path,
+                      const std::optional<core::Value>& spec) {
+    auto state = read_state_dict(std::move(content), path);
     ModelFile file;
-    file.graph = graph_of(archive, spec);
-    check_state_dict(archive, found, file.graph);
+    file.graph = graph_of(state, spec);
+    check_state_dict(state, file.graph);
     file.parameters = Parameters(file.graph.layout);
     const auto& entries = file.graph.layout->entries();
     for (std::size_t i = 0; i < entries.size(); ++i) {
-        file.parameters.view(i).copy_(archive.tensor(*found.at(entries[i].name), entries[i].name));
+        file.parameters.view(i).copy_(state.items.at(entries[i].name).read());
     }
     const auto& counters = file.graph.layout->counters();
     for (std::size_t i = 0; i < counters.size(); ++i) {
         file.parameters.counters.select(0, static_cast<std::int64_t>(i))
-            .copy_(archive.tensor(*found.at(counters[i]), counters[i]));
+            .copy_(state.items.at(counters[i]).read());
     }
-    // Only what this program wrote has a `meta` of texts; another program's may hold anything.
-    const auto* meta = archive.root().find("meta");
-    if (meta != nullptr && archive.root().find("model") != nullptr) file.meta = read_texts(archive, *meta);
+    file.meta = std::move(state.meta);
     return file;
 }
 
 void save_tensors(const std::filesystem::path& path,
                   const std::vector<std::pair<std::string, at::Tensor>>& tensors,
                   const std::map<std::string, std::string>& meta) {
-    write_archive(path, {"tensors", tensors, {}, meta});
+    if (format_of(path) == FileFormat::safetensors) {
+        write_safetensors(path, tensors, with_own({}, meta));
+    } else {
+        write_archive(path, {"tensors", tensors, {}, meta});
+    }
 }
 
 const at::Tensor& TensorFile::at(const std::string& name) const {
@@ -209,20 +193,12 @@ const at::Tensor& TensorFile::at(const std::string& name) const {
 }
 
 TensorFile load_tensors(const std::filesystem::path& path) {
-    const Archive archive(path);
-    const auto* tensors = archive.root().find("tensors");
-    const auto* meta = archive.root().find("meta");
-    if (tensors == nullptr || !tensors->is(Kind::dict) || meta == nullptr) {
-        archive.fail("it is not a file of tensors: a dict with 'tensors' and 'meta'");
-    }
-    TensorFile file;
-    for (std::size_t i = 0; i + 1 < tensors->items.size(); i += 2) {
-        const auto& key = *tensors->items[i];
-        if (!key.is(Kind::text)) archive.fail("a tensor's name is not a text");
-        file.tensors.emplace_back(key.text, archive.tensor(*tensors->items[i + 1], key.text));
-    }
-    file.meta = read_texts(archive, *meta);
-    return file;
+    return parse_tensors(core::read_file(path), path);
+}
+
+TensorFile parse_tensors(std::string content, const std::filesystem::path& path) {
+    return format_of(path) == FileFormat::safetensors ? read_safetensors_tensors(std::move(content), path)
+                                                      : read_pickled_tensors(std::move(content), path);
 }
 
 void require_same_architecture(const ModelGraph& a, const std::string& name_a, const ModelGraph& b,

@@ -2,10 +2,9 @@
 
 #include <array>
 #include <bit>
-#include <cstring>
-#include <map>
 
-#include "zip_archive.hpp"
+#include "pickle_machine.hpp"
+#include "pickle_opcodes.hpp"
 
 namespace thalweg::model {
 
@@ -13,45 +12,7 @@ namespace {
 
 using Kind = PickledObject::Kind;
 
-// Opcodes as named in Python's pickletools.
-enum Opcode : unsigned char {
-    op_mark = '(',
-    op_stop = '.',
-    op_none = 'N',
-    op_binint = 'J',
-    op_binint1 = 'K',
-    op_binint2 = 'M',
-    op_binfloat = 'G',
-    op_binunicode = 'X',
-    op_tuple = 't',
-    op_empty_tuple = ')',
-    op_empty_list = ']',
-    op_append = 'a',
-    op_appends = 'e',
-    op_empty_dict = '}',
-    op_setitem = 's',
-    op_setitems = 'u',
-    op_global = 'c',
-    op_reduce = 'R',
-    op_build = 'b',
-    op_binpersid = 'Q',
-    op_binput = 'q',
-    op_long_binput = 'r',
-    op_binget = 'h',
-    op_long_binget = 'j',
-    op_proto = 0x80,
-    op_tuple1 = 0x85,
-    op_tuple2 = 0x86,
-    op_tuple3 = 0x87,
-    op_newtrue = 0x88,
-    op_newfalse = 0x89,
-    op_long1 = 0x8a,
-    op_short_binunicode = 0x8c,
-    op_stack_global = 0x93,
-    op_memoize = 0x94,
-    op_frame = 0x95,
-};
-
+constexpr std::size_t most_axes = 16;
 constexpr std::array<std::string_view, 14> white_list{"collections.OrderedDict",
                                                       "torch._utils._rebuild_tensor",
                                                       "torch._utils._rebuild_tensor_v2",
@@ -67,23 +28,19 @@ constexpr std::array<std::string_view, 14> white_list{"collections.OrderedDict",
                                                       "torch.ByteStorage",
                                                       "torch.BoolStorage"};
 
-[[noreturn]] void damaged() {
-    throw FormatError("its pickled part (data.pkl) is damaged");
-}
-
 }  // namespace
 
 /// The stack machine of the pickle format.
-class Unpickler {
+class Unpickler : private PickleMachine {
   public:
-    Unpickler(std::string_view bytes, std::deque<PickledObject>& arena) : bytes_(bytes), arena_(arena) {}
+    Unpickler(std::string_view bytes, std::deque<PickledObject>& arena) : PickleMachine(bytes, arena) {}
 
     const PickledObject* run() {
         while (true) {
             const auto opcode = static_cast<unsigned char>(take(1)[0]);
             if (opcode == op_stop) {
                 auto* root = pop();
-                if (!stack_.empty() || !marks_.empty()) damaged();
+                if (!is_empty()) damaged();
                 return root;
             }
             if (!scalar(opcode) && !container(opcode) && !memory(opcode) && !call(opcode)) {
@@ -94,72 +51,6 @@ class Unpickler {
     }
 
   private:
-    std::string_view take(std::size_t count) {
-        if (count > bytes_.size() - at_) damaged();
-        const auto taken = bytes_.substr(at_, count);
-        at_ += count;
-        return taken;
-    }
-
-    std::uint64_t little_endian(std::size_t count) {
-        std::uint64_t value = 0;
-        const auto raw = take(count);
-        for (std::size_t i = count; i-- > 0;) value = (value << 8) | static_cast<unsigned char>(raw[i]);
-        return value;
-    }
-
-    std::string line() {
-        const auto end = bytes_.find('\n', at_);
-        if (end == std::string_view::npos) damaged();
-        const auto text = take(end - at_);
-        take(1);
-        return std::string(text);
-    }
-
-    PickledObject* make(Kind kind) {
-        arena_.emplace_back();
-        arena_.back().kind = kind;
-        return &arena_.back();
-    }
-
-    void push(PickledObject* object) { stack_.push_back(object); }
-    void push_integer(std::int64_t value, Kind kind = Kind::integer) {
-        push(make(kind));
-        stack_.back()->integer = value;
-    }
-    void push_text(std::string_view text) {
-        push(make(Kind::text));
-        stack_.back()->text = text;
-    }
-
-    std::size_t floor() const { return marks_.empty() ? 0 : marks_.back(); }
-    PickledObject* top() {
-        if (stack_.size() <= floor()) damaged();
-        return stack_.back();
-    }
-    PickledObject* pop() {
-        auto* object = top();
-        stack_.pop_back();
-        return object;
-    }
-    PickledObject* pop(Kind kind) {
-        auto* object = pop();
-        if (!object->is(kind)) damaged();
-        return object;
-    }
-    std::vector<PickledObject*> pop_many(std::size_t count) {
-        if (stack_.size() - floor() < count) damaged();
-        std::vector<PickledObject*> taken(stack_.end() - static_cast<std::ptrdiff_t>(count), stack_.end());
-        stack_.resize(stack_.size() - count);
-        return taken;
-    }
-    std::vector<PickledObject*> pop_to_mark() {
-        if (marks_.empty()) damaged();
-        auto taken = pop_many(stack_.size() - marks_.back());
-        marks_.pop_back();
-        return taken;
-    }
-
     bool scalar(unsigned char opcode) {
         switch (opcode) {
             case op_none:
@@ -208,13 +99,13 @@ class Unpickler {
         std::uint64_t bits = 0;
         for (const char byte : take(8)) bits = (bits << 8) | static_cast<unsigned char>(byte);
         push(make(Kind::real));
-        stack_.back()->real = std::bit_cast<double>(bits);
+        top()->real = std::bit_cast<double>(bits);
     }
 
     bool container(unsigned char opcode) {
         switch (opcode) {
             case op_mark:
-                marks_.push_back(stack_.size());
+                push_mark();
                 return true;
             case op_empty_tuple:
                 push(make(Kind::tuple));
@@ -252,7 +143,7 @@ class Unpickler {
 
     void push_tuple(std::vector<PickledObject*> items) {
         push(make(Kind::tuple));
-        stack_.back()->items = std::move(items);
+        top()->items = std::move(items);
     }
 
     void extend(Kind kind, const std::vector<PickledObject*>& items) {
@@ -270,13 +161,13 @@ class Unpickler {
                 little_endian(8);
                 return true;
             case op_memoize:
-                memo_[memo_.size()] = top();
+                remember_next();
                 return true;
             case op_binput:
-                memo_[little_endian(1)] = top();
+                remember(little_endian(1));
                 return true;
             case op_long_binput:
-                memo_[little_endian(4)] = top();
+                remember(little_endian(4));
                 return true;
             case op_binget:
                 push(remembered(little_endian(1)));
@@ -287,12 +178,6 @@ class Unpickler {
             default:
                 return false;
         }
-    }
-
-    PickledObject* remembered(std::uint64_t index) const {
-        const auto found = memo_.find(index);
-        if (found == memo_.end()) damaged();
-        return found->second;
     }
 
     bool call(unsigned char opcode) {
@@ -335,7 +220,7 @@ class Unpickler {
                               ". Save tensors only, as torch.save(model.state_dict(), path) does");
         }
         push(make(Kind::global));
-        stack_.back()->text = name;
+        top()->text = name;
     }
 
     /// ('storage', type, key, device, count of elements)
@@ -346,9 +231,8 @@ class Unpickler {
             damaged();
         }
         push(make(Kind::storage));
-        stack_.back()->text = id[2]->text;
-        stack_.back()->integer = id[4]->integer;
-        stack_.back()->items = {id[1]};
+        top()->integer = id[4]->integer;
+        top()->items = {id[1], id[2]};
     }
 
     void reduce(const std::string& function, const std::vector<PickledObject*>& arguments) {
@@ -370,7 +254,7 @@ class Unpickler {
         if (arguments.size() < 4 || !arguments[0]->is(Kind::storage) || !arguments[1]->is(Kind::integer))
             damaged();
         push(make(Kind::tensor));
-        auto* tensor = stack_.back();
+        auto* tensor = top();
         tensor->items = {arguments[0]};
         tensor->integer = arguments[1]->integer;
         tensor->sizes = integers(*arguments[2]);
@@ -381,19 +265,14 @@ class Unpickler {
     static std::vector<std::int64_t> integers(const PickledObject& tuple) {
         if (!tuple.is(Kind::tuple)) damaged();
         std::vector<std::int64_t> values;
+        // Bounded, because three bytes can ask for a copy of a tuple that is there already.
+        if (tuple.items.size() > most_axes) throw FormatError("it holds a tensor of more than 16 axes");
         for (const auto* item : tuple.items) {
             if (!item->is(Kind::integer)) damaged();
             values.push_back(item->integer);
         }
         return values;
     }
-
-    std::string_view bytes_;
-    std::size_t at_ = 0;
-    std::deque<PickledObject>& arena_;
-    std::vector<PickledObject*> stack_;
-    std::vector<std::size_t> marks_;
-    std::map<std::uint64_t, PickledObject*> memo_;
 };
 
 const PickledObject* PickledObject::find(std::string_view key) const {

@@ -15,8 +15,9 @@ struct PickledObject {
     std::int64_t integer =
         0;  ///< of a boolean and an integer; a storage's count of elements; a tensor's offset
     double real = 0.0;
-    std::string text;  ///< of a text and a global (`torch.FloatStorage`); a storage's key
-    /// Of a tuple and a list; a dict's keys and values in turn; a storage's type; a tensor's storage.
+    std::string text;  ///< of a text and a global (`torch.FloatStorage`)
+    /// Of a tuple and a list; a dict's keys and values in turn; a storage's type and key (a text); a tensor's
+    /// storage.
     std::vector<PickledObject*> items;
     std::vector<std::int64_t> sizes, strides;  ///< of a tensor, in elements
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <span>
 
+#include "file_error.hpp"
 #include "thalweg/core/files.hpp"
 
 namespace thalweg::model {
@@ -139,9 +140,10 @@ std::string_view ZipArchive::record(const std::string& name) const {
     const auto data = record.header + local_header_size + number<std::uint16_t>(header, 26) +
                       number<std::uint16_t>(header, 28);
     const auto bytes = slice(content_, data, record.size);
-    if (core::crc32(std::as_bytes(std::span(bytes.data(), bytes.size()))) != record.crc) {
+    if (!record.verified && core::crc32(std::as_bytes(std::span(bytes.data(), bytes.size()))) != record.crc) {
         throw FormatError("record " + name + " is damaged: its checksum (CRC) is wrong");
     }
+    record.verified = true;
     return bytes;
 }
 

@@ -2,17 +2,10 @@
 
 #include <cstdint>
 #include <map>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 
 namespace thalweg::model {
-
-/// What is wrong with a file's bytes; whoever knows the file's name turns it into a RunError.
-class FormatError : public std::runtime_error {
-  public:
-    using std::runtime_error::runtime_error;
-};
 
 /// The records of a zip archive held in memory, uncompressed ones only, which is what torch.save writes. Our
 /// own because LibTorch's reader is compiled without the check of the CRCs. Every offset and length is
@@ -33,6 +26,7 @@ class ZipArchive {
         std::uint64_t size = 0;
         std::uint32_t crc = 0;
         bool compressed = false;
+        mutable bool verified = false;  ///< many tensors may lie in one record
     };
     struct Directory {
         std::uint64_t offset = 0, size = 0, entries = 0;

@@ -76,5 +76,32 @@ TEST(Python, LoadsOurFilesAndWeLoadIts) {
                 HasSubstr("missing: layers.0.weight, layers.0.bias, layers.1.weight and 6 more"));
 }
 
+TEST(Python, ReadsOurSafetensorsAndWeReadIts) {
+    const auto python = python_with_torch();
+    if (!python) GTEST_SKIP() << "no Python here can import torch: interoperability is not tested";
+    const test::TemporaryFolder folder;
+    const auto graph = test::graph_of("{kind: mlp, hidden: [5], norm: batch}", {3, 2, 2}, 3);
+    const auto parameters = test::random_parameters(graph);
+    parameters.counters.fill_(42);
+    const auto input = test::random_input(graph, 6);
+    save_model(folder / "model.safetensors", graph, parameters, {{"data", "made up"}, {"round", "3"}});
+    save_tensors(folder / "input.safetensors", {{"x", input}}, {});
+    const auto log = folder / "log.txt";
+    const auto script = std::string(THALWEG_TEST_DIR) + "/unit/model/safetensors_interop.py";
+    const auto command =
+        *python + " " + script + " " + (folder / "").string() + " > " + log.string() + " 2>&1";
+    ASSERT_EQ(std::system(command.c_str()), 0) << core::read_file(log);
+
+    const auto output = load_tensors(folder / "output.safetensors");
+    EXPECT_TRUE(
+        at::allclose(output.at("y"), forward(graph, views(parameters), input, Mode::evaluate), 1e-5, 1e-6));
+    EXPECT_EQ(output.meta.at("of"), "python");
+    const auto foreign = load_model(folder / "foreign.safetensors", graph.spec);
+    EXPECT_TRUE(at::equal(foreign.parameters.values, parameters.values.to(at::kHalf).to(at::kFloat)));
+    EXPECT_EQ(foreign.parameters.counters[0].item<std::int64_t>(), 42);
+    EXPECT_THAT(message_of<core::RunError>([&] { load_model(folder / "foreign.safetensors"); }),
+                AllOf(HasSubstr("foreign.safetensors"), HasSubstr("--model")));
+}
+
 }  // namespace
 }  // namespace thalweg::model
