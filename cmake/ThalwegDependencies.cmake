@@ -4,7 +4,8 @@ if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   # ccache needs this sloppiness to cache anything compiled with a precompiled header.
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
       CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${CCACHE_PROGRAM})
-  add_compile_options($<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
+  add_compile_options($<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>
+                      "$<$<COMPILE_LANG_AND_ID:CXX,Clang>:SHELL:-Xclang -fno-pch-timestamp>")
 endif()
 
 find_package(Torch REQUIRED)
@@ -34,6 +35,13 @@ if(THALWEG_SANITIZE)
                          -fno-sanitize=vptr)
   target_link_options(thalweg_options INTERFACE -fsanitize=address,undefined)
 endif()
+if(THALWEG_FUZZ)
+  # A finding ends the program; libFuzzer's own counters come with every module, its main() with the targets only.
+  target_compile_options(thalweg_options INTERFACE -fsanitize=fuzzer-no-link,address,undefined
+                         -fno-sanitize=vptr -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_compile_definitions(thalweg_options INTERFACE _GLIBCXX_ASSERTIONS)
+  target_link_options(thalweg_options INTERFACE -fsanitize=address,undefined)
+endif()
 
 # LibTorch's headers are slow (13 s a file): one precompiled torch/types.h, shared by every target that uses it.
 add_library(thalweg_torch INTERFACE)
@@ -41,4 +49,5 @@ target_include_directories(thalweg_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
 target_link_libraries(thalweg_torch INTERFACE ${TORCH_LIBRARIES})
 add_library(thalweg_pch OBJECT ${PROJECT_SOURCE_DIR}/cmake/pch.cpp)
 target_link_libraries(thalweg_pch PRIVATE thalweg_options thalweg_torch)
-target_precompile_headers(thalweg_pch PRIVATE <torch/types.h> <functional> <map> <memory> <string> <vector>)
+# clang 14 takes the headers in C++20 only with this one first.
+target_precompile_headers(thalweg_pch PRIVATE $<$<CXX_COMPILER_ID:Clang>:ATen/core/ivalue.h> <torch/types.h> <functional> <map> <memory> <string> <vector>)

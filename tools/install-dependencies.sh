@@ -12,6 +12,7 @@ libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libfmt-dev libboos
 libgtest-dev libgmock-dev libbenchmark-dev
 dataset-fashion-mnist
 python3 python3-torch python3-numpy
+clang libclang-rt-dev
 "
 
 if [ "${1:-}" = --list ]; then

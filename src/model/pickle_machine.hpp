@@ -18,7 +18,7 @@ namespace thalweg::model {
 class PickleMachine {
   protected:
     using Kind = PickledObject::Kind;
-    static constexpr std::size_t most_objects = 4'000'000;  // some 500 MB
+    static constexpr std::size_t most_objects = 2'000'000;  // some 300 MB; a tensor takes about 25
 
     PickleMachine(std::string_view bytes, std::deque<PickledObject>& arena) : bytes_(bytes), arena_(arena) {}
 

@@ -147,4 +147,8 @@ std::string_view ZipArchive::record(const std::string& name) const {
     return bytes;
 }
 
+void ZipArchive::verify() const {
+    for (const auto& [name, record] : records_) this->record(name);
+}
+
 }  // namespace thalweg::model

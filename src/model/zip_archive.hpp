@@ -17,6 +17,8 @@ class ZipArchive {
     bool has(const std::string& name) const { return records_.count(name) > 0; }
     /// The record's bytes, valid as long as the archive. FormatError when it is missing or its CRC is wrong.
     std::string_view record(const std::string& name) const;
+    /// FormatError unless every record is there and has its CRC.
+    void verify() const;
     /// The folder that all records are in, with its slash (`archive/`).
     const std::string& folder() const { return folder_; }
 

@@ -45,7 +45,7 @@ void eval(const Context& context, const EvalArguments& arguments) {
 void add_eval(CLI::App& program, Context& context) {
     auto* command = program.add_subcommand("eval", "loss and accuracy of a model file");
     auto arguments = std::make_shared<EvalArguments>();
-    command->add_option("MODEL", arguments->path, "model file (.pt)")->required();
+    command->add_option("MODEL", arguments->path, "model file (.pt or .safetensors)")->required();
     arguments->model.add_data_to(*command);
     arguments->model.add_model_to(*command);
     arguments->model.add_json_to(*command);

@@ -115,8 +115,9 @@ void add_partition(CLI::App& program, Context& context) {
     command->add_option("--clients", arguments->shown, "rows of the table")
         ->capture_default_str()
         ->check(CLI::PositiveNumber);
-    command->add_option("--export", arguments->export_to,
-                        "write every client's sample indices and batch orders to a .pt file for Python");
+    command->add_option(
+        "--export", arguments->export_to,
+        "write every client's sample indices and batch orders to a .pt or .safetensors file for Python");
     command->add_flag("--json", arguments->json, "one JSON document on stdout");
     command->footer(
         "Example:\n  thalweg partition configs/quickstart.yaml 'data.partition={scheme: dirichlet, alpha: "
