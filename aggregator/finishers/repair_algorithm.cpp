@@ -46,7 +46,7 @@ Target target_of(const EndMoments& ends, std::size_t layer, const std::vector<do
 /// Entries of an affine layer: weight, and bias or -1.
 std::pair<int, int> entries_of(const model::OperationKind& kind) {
     if (const auto* linear = std::get_if<model::Linear>(&kind)) return {linear->weight, linear->bias};
-    const auto& conv = std::get<model::Conv2d>(kind);
+    const auto& conv = std::get<model::Convolution>(kind);
     return {conv.weight, conv.bias};
 }
 

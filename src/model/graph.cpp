@@ -2,8 +2,8 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
-#include <stdexcept>
 
 #include "shape_error.hpp"
 #include "thalweg/core/error.hpp"
@@ -15,27 +15,6 @@ namespace thalweg::model {
 namespace {
 
 using Factories = core::Registry<ModelGraph, const std::vector<std::int64_t>&, std::int64_t>;
-
-struct KindName {
-    std::string operator()(const Linear&) const { return "linear"; }
-    std::string operator()(const Conv2d&) const { return "conv2d"; }
-    std::string operator()(const BatchNorm&) const { return "batch_norm"; }
-    std::string operator()(const LayerNorm&) const { return "layer_norm"; }
-    std::string operator()(const MaxPool2d&) const { return "max_pool2d"; }
-    std::string operator()(const AvgPool2d&) const { return "avg_pool2d"; }
-    std::string operator()(const Flatten&) const { return "flatten"; }
-    std::string operator()(const Activation& activation) const {
-        switch (activation.kind) {
-            case ActivationKind::relu:
-                return "relu";
-            case ActivationKind::tanh:
-                return "tanh";
-            case ActivationKind::gelu:
-                return "gelu";
-        }
-        throw std::logic_error("kind_name: not an activation");
-    }
-};
 
 std::string with_commas(std::int64_t number) {
     const std::string digits = std::to_string(number);
@@ -60,35 +39,14 @@ void check_problem(const core::Value& options, const std::vector<std::int64_t>& 
     }
 }
 
-/// Bound of the uniform draw for each entry, 0 for those that start at a constant.
-std::vector<double> draw_bounds(const ModelGraph& graph) {
-    const auto& entries = graph.layout->entries();
-    std::vector<double> bounds(entries.size(), 0.0);
-    const auto put = [&](int weight, int bias) {
-        const auto& entry = entries.at(static_cast<std::size_t>(weight));
-        const auto fan_in = entry.size / entry.shape.front();
-        const double bound = 1.0 / std::sqrt(static_cast<double>(fan_in));
-        bounds[static_cast<std::size_t>(weight)] = bound;
-        if (bias >= 0) bounds[static_cast<std::size_t>(bias)] = bound;
-    };
-    for (const auto& operation : graph.operations) {
-        if (const auto* linear = std::get_if<Linear>(&operation.kind)) put(linear->weight, linear->bias);
-        if (const auto* conv = std::get_if<Conv2d>(&operation.kind)) put(conv->weight, conv->bias);
-    }
-    return bounds;
-}
-
 }  // namespace
-
-std::string kind_name(const OperationKind& kind) {
-    return std::visit(KindName(), kind);
-}
 
 std::vector<std::size_t> ModelGraph::affine_operations() const {
     std::vector<std::size_t> found;
     for (std::size_t i = 0; i < operations.size(); ++i) {
         const auto& kind = operations[i].kind;
-        if (std::holds_alternative<Linear>(kind) || std::holds_alternative<Conv2d>(kind)) found.push_back(i);
+        if (std::holds_alternative<Linear>(kind) || std::holds_alternative<Convolution>(kind))
+            found.push_back(i);
     }
     return found;
 }
@@ -119,11 +77,14 @@ std::string ModelGraph::summary() const {
         text += std::to_string(input_shape()[axis]);
     }
     if (starts_linear) text += std::to_string(features);
-    for (const auto index : affine) {
-        const auto value = static_cast<std::size_t>(operations[index].output);
-        text += '-';
-        text += std::to_string(shapes[value].front());
-    }
+    if (affine.size() > 8) {
+        text += ", " + std::to_string(affine.size()) + " layers";
+    } else
+        for (const auto index : affine) {
+            const auto value = static_cast<std::size_t>(operations[index].output);
+            text += '-';
+            text += std::to_string(shapes[value].front());
+        }
     text += " (";
     text += with_commas(layout->trainable_size());
     return text + " parameters)";
@@ -166,17 +127,22 @@ ModelGraph build_model_from_spec(const core::Value& spec) {
 
 Parameters initialise(const ModelGraph& graph, core::Random& random) {
     Parameters parameters(graph.layout);
-    const auto bounds = draw_bounds(graph);
     const auto& entries = graph.layout->entries();
     for (std::size_t i = 0; i < entries.size(); ++i) {
-        float* data = parameters.data() + entries[i].offset;
-        if (bounds[i] > 0.0) {
-            for (std::int64_t j = 0; j < entries[i].size; ++j) {
-                data[j] = static_cast<float>(random.uniform(-bounds[i], bounds[i]));
-            }
-        } else {
-            const bool one = entries[i].role == Role::norm_scale || entries[i].role == Role::running_var;
-            std::fill(data, data + entries[i].size, one ? 1.0F : 0.0F);
+        float* const begin = parameters.data() + entries[i].offset;
+        float* const end = begin + entries[i].size;
+        const double amount = graph.initial[i].amount;
+        switch (graph.initial[i].kind) {
+            case Initial::Kind::constant:
+                std::fill(begin, end, static_cast<float>(amount));
+                break;
+            case Initial::Kind::uniform:
+                std::generate(begin, end,
+                              [&] { return static_cast<float>(random.uniform(-amount, amount)); });
+                break;
+            case Initial::Kind::normal:
+                std::generate(begin, end, [&] { return static_cast<float>(amount * random.normal()); });
+                break;
         }
     }
     return parameters;

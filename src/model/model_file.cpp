@@ -103,36 +103,9 @@ void check_state_dict(const Archive& archive, const NamedObjects& found, const M
     }
 }
 
-/// Everything about an operation that two models must share, and what a message says about it.
-struct Describe {
-    static std::string pair(const char* what, const std::array<std::int64_t, 2>& value) {
-        return std::string(" ") + what + " " + std::to_string(value[0]) + "x" + std::to_string(value[1]);
-    }
-    template <class Pool>
-    static std::string pool(const Pool& pool) {
-        return pair("kernel", pool.kernel) + pair("stride", pool.stride) + pair("padding", pool.padding);
-    }
-    std::string operator()(const Linear&) const { return ""; }
-    std::string operator()(const Conv2d& conv) const {
-        return pair("stride", conv.stride) + pair("padding", conv.padding) + pair("dilation", conv.dilation) +
-               " groups " + std::to_string(conv.groups);
-    }
-    std::string operator()(const BatchNorm& norm) const {
-        return " momentum " + std::to_string(norm.momentum) + " epsilon " +
-               std::to_string(norm.epsilon * 1e6) + "e-6";
-    }
-    std::string operator()(const LayerNorm& norm) const {
-        return " epsilon " + std::to_string(norm.epsilon * 1e6) + "e-6";
-    }
-    std::string operator()(const Activation&) const { return ""; }
-    std::string operator()(const MaxPool2d& max) const { return pool(max); }
-    std::string operator()(const AvgPool2d& average) const { return pool(average); }
-    std::string operator()(const Flatten&) const { return ""; }
-};
-
 std::string describe(const Operation& operation) {
     std::string text = operation.name + ": " + kind_name(operation.kind);
-    text += std::visit(Describe(), operation.kind);
+    text += options_text(operation.kind);
     for (const int input : operation.inputs) text += " of value " + std::to_string(input);
     return text;
 }
