@@ -1,6 +1,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <utility>
 
@@ -174,7 +175,7 @@ MatchResult Descent::run(Permutations start, core::Random& random, const WeightM
         }
     }
     const double objective = inner_product(a_, symmetry::permute(b_, symmetries_, permutations_));
-    return {permutations_, objective, sweeps};
+    return {permutations_, objective, sweeps, 1};
 }
 
 /// One step: the best permutation of this coordinate while all others stand. True when it was better and has been taken.
@@ -306,10 +307,15 @@ MatchResult weight_matching(const model::ModelGraph& graph, const symmetry::Symm
     require_same_layout(graph, a, b);
     Descent descent(symmetries, a, b);
     MatchResult best = descent.run(symmetry::identity(symmetries), random, options);
-    for (int restart = 1; restart < options.restarts; ++restart) {
+    // What is enough is reached up to the rounding of a sum.
+    const double enough =
+        std::isfinite(options.enough) ? options.enough - 1e-12 * std::abs(options.enough) : options.enough;
+    int starts = 1;
+    for (; starts < options.restarts && best.objective < enough; ++starts) {
         MatchResult other = descent.run(symmetry::random_permutations(symmetries, random), random, options);
         if (other.objective > best.objective) best = std::move(other);
     }
+    best.starts = starts;
     return best;
 }
 

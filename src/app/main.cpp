@@ -28,6 +28,7 @@ void add_commands(CLI::App& program, Context& context) {
     add_fuse(program, context);
     add_lmc(program, context);
     add_signs(program, context);
+    add_symmetry(program, context);
 }
 
 void complain(const Context& context, const std::string& what) {

@@ -51,6 +51,22 @@ std::vector<std::size_t> ModelGraph::affine_operations() const {
     return found;
 }
 
+std::int64_t ModelGraph::channel_axis(std::size_t operation) const {
+    const auto& kind = operations[operation].kind;
+    const auto* norm = std::get_if<LayerNorm>(&kind);
+    const bool last = std::holds_alternative<Linear>(kind) || std::holds_alternative<Embedding>(kind) ||
+                      std::holds_alternative<Attention>(kind) || std::holds_alternative<Lstm>(kind) ||
+                      (norm != nullptr && !norm->channels_first);
+    return last ? static_cast<std::int64_t>(
+                      shapes[static_cast<std::size_t>(operations[operation].output)].size())
+                : 1;
+}
+
+std::int64_t ModelGraph::channels(std::size_t operation) const {
+    const auto& shape = shapes[static_cast<std::size_t>(operations[operation].output)];
+    return shape.at(static_cast<std::size_t>(channel_axis(operation) - 1));
+}
+
 std::vector<std::size_t> ModelGraph::consumers(int value) const {
     std::vector<std::size_t> found;
     for (std::size_t i = 0; i < operations.size(); ++i) {
@@ -81,9 +97,8 @@ std::string ModelGraph::summary() const {
         text += ", " + std::to_string(affine.size()) + " layers";
     } else
         for (const auto index : affine) {
-            const auto value = static_cast<std::size_t>(operations[index].output);
             text += '-';
-            text += std::to_string(shapes[value].front());
+            text += std::to_string(channels(index));
         }
     text += " (";
     text += with_commas(layout->trainable_size());

@@ -36,6 +36,10 @@ struct ModelGraph {
     std::int64_t classes() const { return shapes.back().back(); }
     /// Indexes of the operations that are Linear or Convolution, in order.
     std::vector<std::size_t> affine_operations() const;
+    /// Where an operation's output has its channels: the last axis where it works on that one (Linear, Embedding,
+    /// LayerNorm, Attention, Lstm), else axis 1; and how many they are.
+    std::int64_t channel_axis(std::size_t operation) const;
+    std::int64_t channels(std::size_t operation) const;
     /// The operations that read value `value`.
     std::vector<std::size_t> consumers(int value) const;
 };
