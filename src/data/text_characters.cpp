@@ -60,30 +60,34 @@ std::optional<char32_t> CharacterReader::next() {
 
 char32_t CharacterReader::decode() {
     const std::uint8_t first = bytes_[position_];
-    if (first == 0) fail("holds a zero byte");
+    if (first == 0) fail("holds a zero byte, as no text does,", "set data.dataset.path to a plain text file");
     const auto lead = lead_of(first);
-    if (!lead || end_ - position_ <= lead->more) fail("is not UTF-8: byte 0x" + hexadecimal(first));
+    if (!lead || end_ - position_ <= lead->more) fail_utf8();
     char32_t character = lead->bits;
     for (std::size_t i = 1; i <= lead->more; ++i) {
         const std::uint8_t byte = bytes_[position_ + i];
-        if ((byte & 0xC0U) != 0x80) fail("is not UTF-8: byte 0x" + hexadecimal(first));
+        if ((byte & 0xC0U) != 0x80) fail_utf8();
         character = (character << 6U) | (byte & 0x3FU);
     }
     const bool surrogate = character >= 0xD800 && character < 0xE000;
     if (character < lead->lowest || character >= code_points || surrogate) {
-        fail("is not UTF-8: byte 0x" + hexadecimal(first));
+        fail_utf8();
     }
     position_ += lead->more + 1;
     return character;
 }
 
-void CharacterReader::fail(const std::string& what) const {
+void CharacterReader::fail(const std::string& what, const std::string& remedy) const {
     const auto line =
         1 + std::count(bytes_.begin(), bytes_.begin() + static_cast<std::ptrdiff_t>(position_), '\n');
     throw core::RunError(file_ + ": " + what + " at offset " + count_text(position_) + " (line " +
-                         count_text(static_cast<std::uint64_t>(line)) +
-                         "); convert the text, for example with `iconv -f LATIN1 -t UTF-8`, or set "
-                         "data.dataset.characters: bytes to take every byte for a character");
+                         count_text(static_cast<std::uint64_t>(line)) + "); " + remedy +
+                         ", or set data.dataset.characters: bytes to take every byte for a character");
+}
+
+void CharacterReader::fail_utf8() const {
+    fail("is not UTF-8: byte 0x" + hexadecimal(bytes_[position_]),
+         "convert the text, for example with `iconv -f LATIN1 -t UTF-8`");
 }
 
 Alphabet::Alphabet(TextBytes bytes, TextUnits units, const std::string& file)

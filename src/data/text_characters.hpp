@@ -37,7 +37,8 @@ class CharacterReader {
 
   private:
     char32_t decode();
-    [[noreturn]] void fail(const std::string& what) const;
+    [[noreturn]] void fail(const std::string& what, const std::string& remedy) const;
+    [[noreturn]] void fail_utf8() const;
 
     TextBytes bytes_;
     TextUnits units_;

@@ -38,7 +38,7 @@ SPEECHES = "\n\n".join(
 TEXT = """
 name: text
 data:
-  dataset: {kind: text, path: play.txt, clients_by: speaker, window: 7, stride: 4}
+  dataset: {kind: text, path: play.txt, clients_by: speaker, min_text: 100, window: 7, stride: 4}
   partition: {scheme: natural, clients: 3}
   holdout: 40
 model: {kind: mlp, hidden: [12]}

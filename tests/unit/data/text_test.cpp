@@ -366,7 +366,8 @@ TEST_F(Text, WhatIsNotUtf8IsNamedWithItsPlace) {
     EXPECT_CONTAINS(file_error("\xED\xA0\x80 surrogate"), "byte 0xed at offset 0 ");
     EXPECT_CONTAINS(file_error("\xF4\x90\x80\x80 too high"), "byte 0xf4 at offset 0 ");
     EXPECT_CONTAINS(file_error("\xF5\x80\x80\x80 too high"), "byte 0xf5 at offset 0 ");
-    EXPECT_CONTAINS(file_error(std::string_view("ab\0cd", 5)), "holds a zero byte at offset 2 (line 1)");
+    EXPECT_CONTAINS(file_error(std::string_view("ab\0cd", 5)),
+                    "holds a zero byte, as no text does, at offset 2 (line 1)");
     EXPECT_EQ(read("\xED\x9F\xBF\xEE\x80\x80\xF4\x8F\xBF\xBF\xE0\xA0\x80\xC2\x80\x7F",
                    "window: 1, stride: 1, test: 0.4")
                   ->classes(),
