@@ -76,6 +76,13 @@ std::int64_t GraphBuilder::constant(at::Tensor tensor) {
     return static_cast<std::int64_t>(constants_.size()) - 1;
 }
 
+void GraphBuilder::start(const std::string& name, Initial initial) {
+    const auto found = std::find_if(pending_.begin(), pending_.end(),
+                                    [&](const Pending& pending) { return pending.name == name; });
+    if (found == pending_.end()) throw std::logic_error("GraphBuilder::start: no entry " + name);
+    found->initial = initial;
+}
+
 int GraphBuilder::append(std::string name, OperationKind kind, std::vector<int> inputs) {
     if (name.empty()) {
         // Modules without parameters have no name in a state_dict; they get one for messages.

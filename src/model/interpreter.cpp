@@ -241,7 +241,10 @@ class Run {
         return at::constant_pad_nd(in[0], pad.amounts, pad.value);
     }
     at::Tensor apply(const Embedding& embedding, const Inputs& in) const {
-        return at::embedding(entry(embedding.weight), in[0].to(at::kLong));
+        const auto weight = entry(embedding.weight);
+        const auto symbols = in[0].detach().to(at::kLong);
+        require_symbols(in[0], symbols, weight.size(0));
+        return at::embedding(weight, symbols);
     }
 
     at::Tensor apply(const Parameter& parameter, const Inputs&) const {
@@ -279,6 +282,16 @@ class Run {
         return std::holds_alternative<Convolution>(producer) || std::holds_alternative<BatchNorm>(producer) ||
                (flat &&
                 (std::holds_alternative<Linear>(producer) || std::holds_alternative<LayerNorm>(producer)));
+    }
+
+    void require_symbols(const at::Tensor& given, const at::Tensor& symbols, std::int64_t count) const {
+        if (symbols.numel() == 0) return;
+        const bool valid = symbols.min().item<std::int64_t>() >= 0 &&
+                           symbols.max().item<std::int64_t>() < count && at::equal(given, symbols.to(type_));
+        if (valid) return;
+        throw core::RunError("The embedding " + graph_.operations[index_].name +
+                             " was given numbers that are no symbols: it needs whole numbers from 0 to " +
+                             std::to_string(count - 1) + ", such as a data set of text has.");
     }
 
     void require_two_values(const at::Tensor& x) const {

@@ -51,6 +51,7 @@ class Rules {
         what_ = std::string(conv.transposed ? " (transposed convolution " : " (convolution ") + by(kernel) +
                 ", stride " + by(conv.stride) + ", padding " + by(conv.padding) + ")";
         require_image(kernel.size());
+        require_lists(kernel.size(), {&conv.stride, &conv.padding, &conv.dilation, &conv.output_padding});
         if (conv.groups < 1 || in()[0] % conv.groups != 0) {
             refuse("its " + std::to_string(conv.groups) + " groups do not divide the channels");
         }
@@ -62,6 +63,11 @@ class Rules {
             return window(weight[0], kernel, conv.stride, conv.padding, conv.dilation, false);
         Sizes out{weight[1] * conv.groups};
         for (std::size_t i = 0; i < kernel.size(); ++i) {
+            if (kernel[i] < 1 || conv.stride[i] < 1 || conv.padding[i] < 0 || conv.dilation[i] < 1)
+                refuse("kernel, stride and dilation are at least 1, padding at least 0");
+            if (conv.output_padding[i] < 0 ||
+                conv.output_padding[i] >= std::max(conv.stride[i], conv.dilation[i]))
+                refuse("its output padding is smaller than its stride or its dilation");
             out.push_back((in()[i + 1] - 1) * conv.stride[i] - 2 * conv.padding[i] +
                           conv.dilation[i] * (kernel[i] - 1) + conv.output_padding[i] + 1);
             if (out.back() < 1) refuse("nothing would be left of the image");
@@ -109,18 +115,20 @@ class Rules {
     Sizes operator()(const Dropout&) const { return in(); }
 
     Sizes operator()(const MaxPool& pool) const {
-        name_is_ = "the max pool " + by(pool.kernel) + " (stride " + by(pool.stride) + ", padding " +
-                   by(pool.padding) + ")";
+        what_ = " (max pool " + by(pool.kernel) + ", stride " + by(pool.stride) + ", padding " +
+                by(pool.padding) + ")";
         require_image(pool.kernel.size());
+        require_lists(pool.kernel.size(), {&pool.stride, &pool.padding, &pool.dilation});
         const auto out = window(in()[0], pool.kernel, pool.stride, pool.padding, pool.dilation, pool.ceil);
         check_pool_padding(pool.kernel, pool.padding);
         return out;
     }
 
     Sizes operator()(const AvgPool& pool) const {
-        name_is_ = "the average pool " + by(pool.kernel) + " (stride " + by(pool.stride) + ", padding " +
-                   by(pool.padding) + ")";
+        what_ = " (average pool " + by(pool.kernel) + ", stride " + by(pool.stride) + ", padding " +
+                by(pool.padding) + ")";
         require_image(pool.kernel.size());
+        require_lists(pool.kernel.size(), {&pool.stride, &pool.padding});
         const auto out =
             window(in()[0], pool.kernel, pool.stride, pool.padding, Sizes(pool.kernel.size(), 1), pool.ceil);
         check_pool_padding(pool.kernel, pool.padding);
@@ -223,6 +231,7 @@ class Rules {
 
     Sizes operator()(const Reduce& reduce) const {
         Sizes out = in();
+        if (reduce.axes.empty()) refuse("it names no axis");
         for (const auto number : reduce.axes) out[axis(number)] = reduce.keep ? 1 : -1;
         std::erase(out, -1);
         return out;
@@ -230,7 +239,9 @@ class Rules {
 
     Sizes operator()(const Upsample& upsample) const {
         what_ = " (upsampling to " + by(upsample.size) + ")";
-        require_image(upsample.size.size());
+        require_image(2);
+        require_lists(2, {&upsample.size});
+        if (upsample.size[0] < 1 || upsample.size[1] < 1) refuse("it asks for an empty image");
         Sizes out{in()[0]};
         out.insert(out.end(), upsample.size.begin(), upsample.size.end());
         return out;
@@ -273,8 +284,8 @@ class Rules {
     const Sizes& entry(int index) const { return entries_.at(static_cast<std::size_t>(index)); }
 
     [[noreturn]] void refuse(const std::string& reason) const {
-        throw ShapeError((name_is_.empty() ? name_ + what_ : name_is_) + " cannot take an input of " +
-                         core::shape_text(in()) + ": " + reason);
+        throw ShapeError(name_ + what_ + " cannot take an input of " + core::shape_text(in()) + ": " +
+                         reason);
     }
     [[noreturn]] void refuse_two(const Sizes& other) const {
         throw ShapeError(name_ + what_ + " cannot take inputs of " + core::shape_text(in()) + " and " +
@@ -294,6 +305,12 @@ class Rules {
                          : "it needs channels and " + std::to_string(rank) + " spatial axes");
     }
 
+    void require_lists(std::size_t rank, std::initializer_list<const Sizes*> lists) const {
+        for (const auto* list : lists) {
+            if (list->size() != rank) refuse("every option needs a number for each spatial axis");
+        }
+    }
+
     /// Channels and spatial sizes after a window has moved over the image.
     Sizes window(std::int64_t channels, const Sizes& kernel, const Sizes& stride, const Sizes& padding,
                  const Sizes& dilation, bool ceil) const {
@@ -303,7 +320,7 @@ class Rules {
         for (std::size_t i = 0; i < kernel.size(); ++i) padded.push_back(in()[i + 1] + 2 * padding[i]);
         for (std::size_t i = 0; i < kernel.size(); ++i) {
             if (kernel[i] < 1 || stride[i] < 1 || padding[i] < 0 || dilation[i] < 1)
-                refuse("kernel and stride are at least 1, padding at least 0");
+                refuse("kernel, stride and dilation are at least 1, padding at least 0");
             const auto reach = dilation[i] * (kernel[i] - 1) + 1;
             if (reach > padded[i]) {
                 refuse("the kernel is larger than the image with its padding (" + by(padded) +
@@ -347,7 +364,7 @@ class Rules {
     const std::string& name_;
     const std::vector<Sizes>& inputs_;
     const std::vector<Sizes>& entries_;
-    mutable std::string what_, name_is_;
+    mutable std::string what_;
 };
 
 }  // namespace

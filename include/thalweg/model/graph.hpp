@@ -89,6 +89,8 @@ class GraphBuilder {
     int entry(std::string name, Sizes shape, Role role, Initial initial);
     int counter(std::string name);
     std::int64_t constant(at::Tensor tensor);
+    /// How the entry `name` starts, instead of PyTorch's default; std::logic_error when there is none.
+    void start(const std::string& name, Initial initial);
     const Sizes& shape(int value) const;
 
     /// Lays the parameters out (trainable first, then buffers) and ends the building.
