@@ -145,6 +145,7 @@ ImportedModel Draft::finish(int output, const core::Value& spec) const {
     for (const int counter : counters)
         builder.counter(state_.tensors[static_cast<std::size_t>(counter)].name);
     std::vector<int> values(shapes_.size(), 0);
+    Renumber renumber{entries};
     for (std::size_t i = 0; i < operations_.size(); ++i) {
         if (!live[i + 1]) continue;
         auto kind = operations_[i].kind;
@@ -155,7 +156,7 @@ ImportedModel Draft::finish(int output, const core::Value& spec) const {
         }
         if (auto* constant = std::get_if<Constant>(&kind))
             constant->index = builder.constant(constants_[static_cast<std::size_t>(constant->index)]);
-        std::visit([&](auto& operation) { operation.fields(operation, Renumber{entries}); }, kind);
+        std::visit([&](auto& operation) { operation.fields(operation, renumber); }, kind);
         std::vector<int> inputs;
         for (const int input : operations_[i].inputs)
             inputs.push_back(values[static_cast<std::size_t>(input)]);

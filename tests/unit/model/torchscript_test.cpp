@@ -182,9 +182,10 @@ TEST_P(TorchScriptTraining, GradientsAreTheModules) {
         }
         const auto& counters = parameters.layout->counters();
         const auto place = std::find(counters.begin(), counters.end(), item.name) - counters.begin();
-        if (place < static_cast<std::ptrdiff_t>(counters.size()))
+        if (place < static_cast<std::ptrdiff_t>(counters.size())) {
             EXPECT_EQ(parameters.counters[place].item<std::int64_t>(), item.value.item<std::int64_t>())
                 << item.name;
+        }
     }
 }
 
