@@ -2,10 +2,12 @@
 """Writes the TorchScript modules that the importer's tests read, with what PyTorch computes for them.
 
     make_torchscript.py FOLDER [NAME...]
+    make_torchscript.py --check FOLDER MODELS
 
 For each module below: NAME.script.pt and NAME.trace.pt (torch.jit.script, and torch.jit.trace with one sample), and in
 expected.pt its inputs and outputs for a batch of one and of three in evaluation mode, and the names and shapes of its
-state_dict in order. Made with PyTorch 1.13; run it again after a change and commit what it wrote.
+state_dict in order. With --check: each NAME.pt in the folder MODELS is a model file that we wrote from NAME's module with
+all values as they were; the module takes it with strict=True and computes what FOLDER/expected.pt says. Made with PyTorch 1.13; run it again after a change and commit what it wrote.
 """
 import math
 import os
@@ -500,7 +502,27 @@ def save(module, path):
     torch.jit.save(module, path)
 
 
+def check(folder, models):
+    expected = torch.load(os.path.join(folder, "expected.pt"))["tensors"]
+    for file in sorted(os.listdir(models)):
+        name = file[: -len(".pt")]
+        torch.manual_seed(12345)
+        module = MODULES[name]()
+        state = torch.load(os.path.join(models, file))["state_dict"]
+        assert list(state) == list(module.state_dict()), name
+        module.load_state_dict(state, strict=True)
+        module.eval()
+        for batch in (1, 3):
+            with torch.no_grad():
+                output = module(expected[f"{name}/input{batch}"])
+            assert torch.allclose(output, expected[f"{name}/output{batch}"], atol=1e-5), name
+        for key, value in module.state_dict().items():
+            assert not key.endswith("num_batches_tracked") or value.item() == 3, name
+
+
 def main():
+    if sys.argv[1] == "--check":
+        return check(*sys.argv[2:])
     folder, chosen = sys.argv[1], sys.argv[2:]
     os.makedirs(folder, exist_ok=True)
     tensors, meta = {}, {}

@@ -173,7 +173,15 @@ View multiply(Call& call, const View& first, const View& second) {
 }
 
 View scaled(Call& call, View view, double factor, double offset) {
-    if (factor != 1.0 || offset != 0.0) view.value = call.draft().emit(Affine{factor, offset}, {view.value});
+    if (factor == 1.0 && offset == 0.0) return view;
+    // A number after a number is one operation: 2x − 1.
+    const auto* writer = call.draft().writer(view.value);
+    if (const auto* before = writer == nullptr ? nullptr : std::get_if<Affine>(&writer->kind)) {
+        offset += factor * before->offset;
+        factor *= before->factor;
+        view.value = writer->inputs[0];
+    }
+    view.value = call.draft().emit(Affine{factor, offset}, {view.value});
     return view;
 }
 

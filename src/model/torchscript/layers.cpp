@@ -1,5 +1,7 @@
 #include <torch/types.h>
 
+#include <algorithm>
+
 #include "translator.hpp"
 
 namespace thalweg::model::torchscript {
@@ -10,6 +12,8 @@ View linear(Call& call, const View& input, int weight, int bias) {
     if (view.axes.empty() || view.extents().back().batch) call.refuse_batch();
     // The other axes may stand in any order.
     auto groups = storage_groups(draft, view, view.axes.back());
+    if (std::all_of(groups.begin(), groups.end(), [](const Ids& group) { return group.empty(); }))
+        groups.clear();
     const auto leading = groups.size();
     groups.push_back(view.axes.back());
     view = arrange(draft, view, groups);

@@ -63,7 +63,9 @@ int Translator::run(std::int64_t classes) {
         const auto found = handlers().find(name);
         if (found == handlers().end()) {
             std::vector<std::string> names;
-            for (const auto& [known, handler] : handlers()) names.push_back(known);
+            for (const auto& [known, handler] : handlers()) {
+                if (known.front() != '_') names.push_back(known);  // the others are PyTorch's own business
+            }
             call.refuse("it has no counterpart here. Supported: " + core::join(names));
         }
         try {
