@@ -427,13 +427,119 @@ class Shuffle(nn.Module):
         return self.fc(torch.flatten(1 - a * b / 2.0, 1))
 
 
+class Gpt(nn.Module):
+    """A causal character model as nanoGPT writes it."""
+    shape = (5,)
+    tokens = 7
+
+    def __init__(self):
+        super().__init__()
+        self.wte = nn.Embedding(7, 6)
+        self.wpe = nn.Embedding(8, 6)
+        self.drop = nn.Dropout(0.1)
+        self.ln_1 = nn.LayerNorm(6)
+        self.c_attn = nn.Linear(6, 18, bias=False)
+        self.c_proj = nn.Linear(6, 6)
+        self.ln_2 = nn.LayerNorm(6)
+        self.c_fc = nn.Linear(6, 12)
+        self.c_out = nn.Linear(12, 6)
+        self.lm_head = nn.Linear(6, 7, bias=False)
+        self.wte.weight = self.lm_head.weight
+        self.register_buffer("bias", torch.tril(torch.ones(8, 8)).view(1, 1, 8, 8))
+
+    def forward(self, x):
+        b, t = x.size()
+        x = self.drop(self.wte(x) + self.wpe(torch.arange(0, t, dtype=torch.long, device=x.device)))
+        q, k, v = self.c_attn(self.ln_1(x)).split(6, dim=2)
+        q = q.view(b, t, 3, 2).transpose(1, 2)
+        k = k.view(b, t, 3, 2).transpose(1, 2)
+        v = v.view(b, t, 3, 2).transpose(1, 2)
+        a = (q @ k.transpose(-2, -1)) * 0.7071
+        a = a.masked_fill(self.bias[:, :, :t, :t] == 0, float("-inf"))
+        y = F.softmax(a, dim=-1) @ v
+        x = x + self.c_proj(y.transpose(1, 2).contiguous().view(b, t, 6))
+        x = x + self.c_out(F.gelu(self.c_fc(self.ln_2(x))))
+        return self.lm_head(x[:, -1, :])
+
+
+class Vit(nn.Module):
+    """Patches, a class token, nn.TransformerEncoder, and attention pooling from a query of its own."""
+    shape = (2, 6, 6)
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(2, 8, 3, 3)
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        self.positions = nn.Parameter(torch.randn(1, 5, 8) * 0.1)
+        layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.1, batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(8))
+        self.query = nn.Parameter(torch.randn(2, 1, 8))
+        self.pool = nn.MultiheadAttention(8, 4)
+        self.fc = nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1) + self.positions
+        x = self.encoder(x).transpose(0, 1)
+        x, _ = self.pool(self.query.expand(-1, x.shape[1], -1), x, x, need_weights=False)
+        return self.fc(x.transpose(0, 1).reshape(-1, 16))
+
+
+class Mixed(nn.Module):
+    """What the others have not: matrices of one's own, volumes, odd paddings, unbind, movedim, division."""
+    shape = (3, 4, 6)
+
+    def __init__(self):
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(6, 5))
+        self.shift = nn.Parameter(torch.randn(5))
+        self.factor = nn.Parameter(torch.tensor(0.7))
+        self.same = nn.Conv1d(3, 4, 2, padding="same")
+        self.volume = nn.Conv3d(1, 2, (2, 2, 3))
+        self.bilinear = nn.Parameter(torch.randn(4, 4))
+        self.unused = nn.Parameter(torch.randn(3))
+        self.register_buffer("mask", torch.tensor([True, False, True, True, False]))
+        self.fc = nn.Linear(28, 3)
+
+    def forward(self, x):
+        n = x.size(0)
+        y = torch.matmul(x, self.matrix) + self.shift             # [n, 3, 4, 5]
+        y = (y * self.factor).masked_fill(self.mask, 0.5)
+        a, b, c = y.unbind(1)                                     # [n, 4, 5]
+        d = torch.bmm(a.transpose(1, 2), b) / (c.pow(2).mean(dim=1, keepdim=True) + 1.0)  # [n, 5, 5]
+        e = self.same(y.mean(-1)).clamp(min=-0.5, max=0.8)        # [n, 4, 4]
+        e = torch.tanh(e @ self.bilinear) * e.movedim(1, 2)       # [n, 4, 4]
+        f = self.volume(x.unsqueeze(1))                           # [n, 2, 2, 3, 4]
+        f = F.adaptive_avg_pool3d(f, (2, 1, 2)).squeeze(3).reshape(n, 4, 2)
+        g = F.pad(d, (1, 2, 0, 1), value=0.3)                     # [n, 6, 8]
+        g = F.avg_pool1d(g, 2).view(n, 3, 8).sum(1)               # [n, 8]
+        h = -e.repeat(1, 1, 1).flatten(1).narrow(1, 2, 12)
+        return self.fc(torch.cat([f.flatten(1), g, h], 1))
+
+
+class Frames(nn.Module):
+    """Each frame of a sample through the same layers: the batch is merged with another axis."""
+    shape = (4, 6)
+
+    def __init__(self):
+        super().__init__()
+        self.fc1 = nn.Linear(6, 8)
+        self.norm = nn.BatchNorm1d(8)
+        self.fc2 = nn.Linear(8, 3)
+
+    def forward(self, x):
+        y = x.reshape(-1, 6)
+        y = F.relu(self.norm(self.fc1(y)))
+        return self.fc2(y).view(x.size(0), 4, 3).mean(1)
+
+
 MODULES = {
     "mlp": Mlp, "cnn": Cnn, "residual": Residual, "depthwise": Depthwise, "dense": Dense,
     "squeeze_excite": SqueezeExcite, "tied_embedding": TiedEmbedding, "written_attention": WrittenAttention,
     "grouped_norm": GroupedNorm, "padded_shortcut": PaddedShortcut, "called_twice": CalledTwice, "chunk": Chunk,
     "transposed": Transposed, "conv1d": Conv1d, "multihead": Multihead, "encoder": Encoder, "lstm": Lstm,
     "unet": Unet, "instance": Instance, "prelu": Prelu, "sinusoidal": Sinusoidal, "convnext": ConvNext,
-    "shuffle": Shuffle,
+    "shuffle": Shuffle, "gpt": Gpt, "vit": Vit, "mixed": Mixed, "frames": Frames,
 }
 
 

@@ -193,7 +193,7 @@ TEST_P(TorchScriptTraining, GradientsAreTheModules) {
 
 INSTANTIATE_TEST_SUITE_P(Golden, TorchScriptTraining,
                          testing::Values("cnn", "residual", "called_twice", "conv1d", "tied_embedding",
-                                         "multihead", "convnext", "instance", "prelu"),
+                                         "multihead", "mixed", "frames", "convnext", "instance", "prelu"),
                          [](const auto& info) { return info.param; });
 
 TEST(TorchScriptImport, DropoutSurvives) {
@@ -378,6 +378,123 @@ TEST(TorchScriptDamaged, NeverCrashes) {
     }
     EXPECT_GT(refused, count / 2);
     EXPECT_LT(refused, count);  // some bytes do not matter: the loader is reached
+}
+
+/// What a view stands for, the slow way: every factor an axis, put in order, repeated, and merged.
+at::Tensor seen(const torchscript::Draft& draft, const torchscript::View& view, const at::Tensor& input) {
+    using torchscript::View;
+    const auto n = input.size(0);
+    auto value = input;
+    if (view.value != 0) {
+        const auto model = draft.finish(view.value, core::Value::map());
+        value = forward(model.graph, views(model.parameters), input, Mode::evaluate);
+    }
+    Sizes fine{n};
+    fine.insert(fine.end(), view.factors.begin(), view.factors.end());
+    value = value.reshape(fine);
+    Sizes order, shape;
+    bool batch = false;
+    for (const auto& axis : view.axes) {
+        for (const int id : axis) {
+            if (id >= View::batch) order.push_back(id + 1);
+            batch = batch || id == View::batch;
+        }
+        shape.push_back(view.size(axis) *
+                        (std::find(axis.begin(), axis.end(), View::batch) != axis.end() ? n : 1));
+    }
+    EXPECT_TRUE(batch);
+    value = value.permute(order);
+    std::int64_t place = 0;
+    for (const auto& axis : view.axes) {
+        for (const int id : axis) {
+            if (id <= -2) {
+                auto sizes = value.unsqueeze(place).sizes().vec();
+                sizes[static_cast<std::size_t>(place)] = view.size(id);
+                value = value.unsqueeze(place).expand(sizes);
+            }
+            ++place;
+        }
+    }
+    return value.reshape(shape);
+}
+
+TEST(TorchScriptView, StaysTheSameTensorThroughRandomViews) {
+    using namespace torchscript;
+    const State none;
+    int repeats = 0, refused = 0;
+    for (unsigned seed = 0; seed < 300; ++seed) {
+        std::mt19937 random(seed);
+        const auto below = [&](std::size_t count) { return static_cast<std::size_t>(random() % count); };
+        Draft draft(none, {4, 6, 1, 3});
+        const auto input = at::arange(2 * 72, at::kFloat).reshape({2, 4, 6, 1, 3});
+        auto view = plain(draft, 0);
+        auto tensor = input;
+        for (int step = 0; step < 12; ++step) {
+            const auto rank = view.axes.size();
+            const auto one = below(rank), two = below(rank);
+            const auto extents = view.extents();
+            switch (below(6)) {
+                case 0:
+                    std::swap(view.axes[one], view.axes[two]);
+                    tensor = tensor.transpose(static_cast<std::int64_t>(one), static_cast<std::int64_t>(two));
+                    break;
+                case 1:
+                case 2: {  // merge two neighbours, or divide one; sometimes so that nothing divides evenly
+                    Extents wanted = extents;
+                    if (one + 1 < rank && !(extents[one].batch && extents[one + 1].batch)) {
+                        wanted[one] = {extents[one].count * extents[one + 1].count,
+                                       extents[one].batch || extents[one + 1].batch};
+                        wanted.erase(wanted.begin() + static_cast<std::ptrdiff_t>(one) + 1);
+                    }
+                    const auto divided = below(wanted.size());
+                    for (const std::int64_t part : {3, 2}) {
+                        if (wanted[divided].batch || wanted[divided].count % part != 0) continue;
+                        wanted.insert(wanted.begin() + static_cast<std::ptrdiff_t>(divided),
+                                      Extent{part, false});
+                        wanted[divided + 1].count /= part;
+                        break;
+                    }
+                    View result;
+                    if (!reshape(draft, view, wanted, result)) {
+                        ++refused;
+                        break;
+                    }
+                    view = result;
+                    Sizes sizes;
+                    for (const auto& extent : wanted) sizes.push_back(extent.count * (extent.batch ? 2 : 1));
+                    tensor = tensor.reshape(sizes);
+                    break;
+                }
+                case 3:
+                    if (extents[one] == Extent{} && repeats < 400 && tensor.numel() < 5000) {
+                        view.axes[one].push_back(view.add_repeat(2));
+                        auto sizes = tensor.sizes().vec();
+                        sizes[one] = 2;
+                        tensor = tensor.expand(sizes);
+                        ++repeats;
+                    } else {
+                        view.axes.insert(view.axes.begin() + static_cast<std::ptrdiff_t>(one), Ids{});
+                        tensor = tensor.unsqueeze(static_cast<std::int64_t>(one));
+                    }
+                    break;
+                case 4:
+                    view = solid(draft, view);
+                    break;
+                default:
+                    if (!extents[one].batch) {
+                        std::int64_t place = 0;
+                        view = isolate(draft, view, one, place);
+                        EXPECT_EQ(draft.shape(view.value).at(static_cast<std::size_t>(place) - 1),
+                                  extents[one].count);
+                    }
+            }
+            const auto result = seen(draft, view, input);
+            ASSERT_TRUE(result.equal(tensor)) << "seed " << seed << ", step " << step << ": "
+                                              << result.sizes() << " and " << tensor.sizes();
+        }
+    }
+    EXPECT_GT(repeats, 100);
+    EXPECT_LT(refused, 1000);
 }
 
 /// This LibTorch may be older than the operation, so the trace is written by hand: [N, 2 heads, 3 positions, 4].
