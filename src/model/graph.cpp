@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 #include "shape_error.hpp"
 #include "thalweg/core/error.hpp"
@@ -79,6 +80,33 @@ std::vector<std::size_t> ModelGraph::consumers(int value) const {
     return found;
 }
 
+std::vector<StateItem> ModelGraph::state_items() const {
+    if (!state.empty()) return state;
+    std::vector<StateItem> items;
+    const auto& counters = layout->counters();
+    for (const auto& name : layout->state_dict_order()) {
+        if (const auto entry = layout->find(name)) {
+            items.push_back({name, StateItem::Kind::entry, *entry});
+        } else {
+            const auto counter = std::find(counters.begin(), counters.end(), name) - counters.begin();
+            items.push_back({name, StateItem::Kind::counter, static_cast<std::size_t>(counter)});
+        }
+    }
+    return items;
+}
+
+at::Tensor state_tensor(const ModelGraph& graph, const Parameters& parameters, const StateItem& item) {
+    switch (item.kind) {
+        case StateItem::Kind::entry:
+            return parameters.view(item.index);
+        case StateItem::Kind::counter:
+            return parameters.counters.select(0, static_cast<std::int64_t>(item.index));
+        case StateItem::Kind::fixed:
+            return graph.fixed.at(item.index);
+    }
+    throw std::logic_error("state_tensor: no such kind");
+}
+
 std::string ModelGraph::summary() const {
     const auto* kind = spec.is_map() ? spec.find("kind") : nullptr;
     std::string text = kind != nullptr && kind->is_scalar() ? kind->as_text() : "model";
@@ -110,7 +138,6 @@ ModelGraph build_model(const core::Value& options, const std::vector<std::int64_
     check_problem(options, input_shape, classes);
     try {
         ModelGraph graph = Factories::make(options, input_shape, classes);
-        graph.spec = options;
         graph.spec.set("input", core::Value::of(input_shape));
         graph.spec.set("classes", core::Value::of(classes));
         return graph;
@@ -141,6 +168,7 @@ ModelGraph build_model_from_spec(const core::Value& spec) {
 }
 
 Parameters initialise(const ModelGraph& graph, core::Random& random) {
+    if (graph.start) return graph.start->clone();
     Parameters parameters(graph.layout);
     const auto& entries = graph.layout->entries();
     for (std::size_t i = 0; i < entries.size(); ++i) {

@@ -89,8 +89,20 @@ void check_state_dict(const Archive& archive, const NamedObjects& found, const M
                                            : " holds floating-point numbers, not integers"));
         }
     };
-    for (const auto& entry : graph.layout->entries()) check(entry.name, entry.shape, true);
-    for (const auto& counter : graph.layout->counters()) check(counter, {}, false);
+    for (const auto& item : graph.state_items()) {
+        switch (item.kind) {
+            case StateItem::Kind::entry:
+                check(item.name, graph.layout->entries()[item.index].shape, true);
+                break;
+            case StateItem::Kind::counter:
+                check(item.name, {}, false);
+                break;
+            case StateItem::Kind::fixed:
+                check(item.name, graph.fixed[item.index].sizes().vec(),
+                      graph.fixed[item.index].is_floating_point());
+                break;
+        }
+    }
     for (const auto& [name, object] : left) superfluous.add(name);
 
     std::vector<std::string> all;
@@ -134,15 +146,8 @@ void save_model(const std::filesystem::path& path, const ModelGraph& graph, cons
         throw std::logic_error("save_model: parameters of another model");
     if (parameters.is_double()) throw std::logic_error("save_model: model files hold float32");
     ArchiveContent content{"state_dict", {}, {{"model", core::to_flow(graph.spec)}}, meta};
-    const auto& counters = graph.layout->counters();
-    for (const auto& name : graph.layout->state_dict_order()) {
-        if (const auto entry = graph.layout->find(name)) {
-            content.tensors.emplace_back(name, parameters.view(*entry));
-        } else {
-            const auto index = std::find(counters.begin(), counters.end(), name) - counters.begin();
-            content.tensors.emplace_back(name, parameters.counters.select(0, index));
-        }
-    }
+    for (const auto& item : graph.state_items())
+        content.tensors.emplace_back(item.name, state_tensor(graph, parameters, item));
     write_archive(path, content);
 }
 
@@ -153,14 +158,18 @@ ModelFile load_model(const std::filesystem::path& path, const std::optional<core
     file.graph = graph_of(archive, spec);
     check_state_dict(archive, found, file.graph);
     file.parameters = Parameters(file.graph.layout);
-    const auto& entries = file.graph.layout->entries();
-    for (std::size_t i = 0; i < entries.size(); ++i) {
-        file.parameters.view(i).copy_(archive.tensor(*found.at(entries[i].name), entries[i].name));
-    }
-    const auto& counters = file.graph.layout->counters();
-    for (std::size_t i = 0; i < counters.size(); ++i) {
-        file.parameters.counters.select(0, static_cast<std::int64_t>(i))
-            .copy_(archive.tensor(*found.at(counters[i]), counters[i]));
+    std::vector<bool> read(file.graph.layout->entries().size(), false);
+    for (const auto& item : file.graph.state_items()) {
+        const auto tensor = archive.tensor(*found.at(item.name), item.name);
+        const auto place = state_tensor(file.graph, file.parameters, item);
+        const bool tied = item.kind == StateItem::Kind::entry && read[item.index];
+        if (item.kind == StateItem::Kind::fixed || tied) {
+            if (tensor.to(place.scalar_type()).equal(place)) continue;
+            archive.fail(item.name + (tied ? " differs from the tensor that it is tied to"
+                                           : " is not what the model's own file has, and training never changes it"));
+        }
+        place.copy_(tensor);
+        if (item.kind == StateItem::Kind::entry) read[item.index] = true;
     }
     // Only what this program wrote has a `meta` of texts; another program's may hold anything.
     const auto* meta = archive.root().find("meta");

@@ -115,6 +115,7 @@ void ZipArchive::read_directory(const Directory& directory) {
         const std::string name(slice(bytes, at + directory_entry_size, name_size));
         apply_extra64<3>(slice(bytes, at + directory_entry_size + name_size, extra_size),
                          {&record.size, &stored, &record.header});
+        record.stored = stored;
         at += directory_entry_size + name_size + extra_size + comment_size;
 
         if ((flags & 1U) != 0) throw FormatError("record " + name + " is encrypted");

@@ -24,6 +24,8 @@ class ZipArchive {
     bool has(const std::string& name) const { return records_.count(name) > 0; }
     /// The record's bytes, valid as long as the archive. FormatError when it is missing or its CRC is wrong.
     std::string_view record(const std::string& name) const;
+    /// FormatError unless every record, the compressed ones included, is as its CRC and its local header say.
+    void check_records() const;
     /// The folder that all records are in, with its slash (`archive/`).
     const std::string& folder() const { return folder_; }
 
@@ -31,6 +33,7 @@ class ZipArchive {
     struct Record {
         std::uint64_t header = 0;  ///< offset of the local header
         std::uint64_t size = 0;
+        std::uint64_t stored = 0;  ///< as it lies in the archive
         std::uint32_t crc = 0;
         bool compressed = false;
     };

@@ -21,6 +21,15 @@ struct Initial {
     double amount = 0;  ///< the constant, the bound ±amount, or the standard deviation
 };
 
+/// One name of a Python state_dict: an entry of the layout (tied ones have several names), a counter, or a tensor that
+/// training leaves alone.
+struct StateItem {
+    enum class Kind { entry, counter, fixed };
+    std::string name;
+    Kind kind = Kind::entry;
+    std::size_t index = 0;
+};
+
 /// A model: an immutable list of operations in execution order. The last one's value is the output, the
 /// logits [N, classes].
 struct ModelGraph {
@@ -30,6 +39,14 @@ struct ModelGraph {
     std::vector<at::Tensor> constants;  ///< what Constant operations give; not part of the model's state
     std::vector<Initial> initial;       ///< how each entry starts, by index
     core::Value spec;                   ///< resolved `model` section plus `input` and `classes`
+    /// Of imported models: the state_dict's names in Python's order, and its tensors that are neither entry nor counter
+    /// (masks, positions, unused parameters), which are written back as they were.
+    std::vector<StateItem> state;
+    std::vector<at::Tensor> fixed;
+    /// Of imported models: the values that training starts from, instead of what `initial` says.
+    std::shared_ptr<const Parameters> start;
+    /// `state`, or the layout's own names in state_dict order.
+    std::vector<StateItem> state_items() const;
     /// Hash-free description for messages: `mlp 784-200-200-10 (199,210 parameters)`.
     std::string summary() const;
     const std::vector<std::int64_t>& input_shape() const { return shapes.front(); }
@@ -121,7 +138,10 @@ ModelGraph build_model(const core::Value& options, const std::vector<std::int64_
 /// valid.
 ModelGraph build_model_from_spec(const core::Value& spec);
 
-/// As the graph's `initial` says; the draws go through the entries in layout order. What the builder's methods say is
+/// The tensor that an item of `graph.state_items()` stands for; shares memory with the parameters.
+at::Tensor state_tensor(const ModelGraph& graph, const Parameters& parameters, const StateItem& item);
+
+/// The graph's `start` if it has one, else as its `initial` says; the draws go through the entries in layout order. What the builder's methods say is
 /// PyTorch's default: weights and biases uniform in ±1/√fan_in (of an LSTM ±1/√hidden), embeddings normal, norm scales 1,
 /// shifts and running means 0, running variances 1.
 Parameters initialise(const ModelGraph& graph, core::Random& random);
