@@ -22,10 +22,6 @@ std::int64_t chunks_of(const data::SampleSet& samples) {
     return (samples.size() + chunk_length - 1) / chunk_length;
 }
 
-std::int64_t channels_of(const model::ModelGraph& graph, std::size_t operation) {
-    return graph.shapes[static_cast<std::size_t>(graph.operations[operation].output)].front();
-}
-
 /// The first samples of a set.
 class Prefix final : public data::SampleSet {
   public:
@@ -63,7 +59,8 @@ void chunk_moments(
             const auto tap = [&](std::size_t operation, const at::Tensor& output) {
                 const auto found = std::lower_bound(operations.begin(), operations.end(), operation);
                 if (found == operations.end() || *found != operation) return;
-                moments[static_cast<std::size_t>(found - operations.begin())].add(output);
+                moments[static_cast<std::size_t>(found - operations.begin())].add(
+                    output.movedim(graph.channel_axis(operation), 1));
             };
             model::forward(graph, views, parameters.is_double() ? x.to(at::kDouble) : x,
                            model::Mode::evaluate, tap, operations.back());
@@ -122,7 +119,7 @@ class ServerStatistics final : public StatisticsSource {
 
     ChannelMoments of_merged(const model::Parameters& merged, std::size_t operation,
                              const std::vector<Member>&, const std::vector<double>&) override {
-        const std::int64_t width = 1 + 2 * channels_of(graph_, operation);
+        const std::int64_t width = 1 + 2 * graph_.channels(operation);
         const auto rows = core::gather_rows(
             communicator_, chunks_of(*samples_), width, [&](std::int64_t chunk, std::span<double> row) {
                 chunk_moments(graph_, merged, *samples_, {operation}, chunk, chunks_of(*samples_),
@@ -164,7 +161,7 @@ class ClientStatistics final : public StatisticsSource {
                              const std::vector<Member>& members,
                              const std::vector<double>& weights) override {
         if (weights.size() != members.size()) throw std::logic_error("a weight for each member");
-        const std::int64_t channels = channels_of(graph_, operation), width = 1 + 2 * channels;
+        const std::int64_t channels = graph_.channels(operation), width = 1 + 2 * channels;
         const auto rows =
             gather_member_rows(communicator_, members, width, [&](std::size_t k, std::span<double> row) {
                 write_row(all_moments(graph_, merged, *part(members[k].client), {operation}).front(), row);

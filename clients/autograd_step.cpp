@@ -13,6 +13,7 @@ class AutogradStep final : public LocalStep {
 
     void bind(const model::Parameters& parameters) override {
         views_ = model::leaf_views(parameters, gradient_);
+        views_.random = &random_;
     }
 
     double compute(const at::Tensor& x, const at::Tensor& y) override {
@@ -26,10 +27,12 @@ class AutogradStep final : public LocalStep {
 
     const at::Tensor& gradient() const override { return gradient_; }
     std::string name() const override { return "autograd"; }
+    void draw_from(const core::Random& random) override { random_ = random; }
 
   private:
     const model::ModelGraph& graph_;
     at::Tensor gradient_;
+    core::Random random_{0, "dropout"};
     model::Views views_;
 };
 

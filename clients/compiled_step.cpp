@@ -18,6 +18,11 @@ struct Layer {
     std::optional<model::ActivationKind> activation{};
 };
 
+bool has_kernel(model::ActivationKind kind) {
+    return kind == model::ActivationKind::relu || kind == model::ActivationKind::tanh ||
+           kind == model::ActivationKind::gelu;
+}
+
 /// Reads the graph as a chain of linear layers, or nothing when it is not one.
 std::optional<std::vector<Layer>> read_chain(const model::ModelGraph& graph) {
     std::vector<Layer> layers;
@@ -37,7 +42,7 @@ std::optional<std::vector<Layer>> read_chain(const model::ModelGraph& graph) {
             if (linear->bias >= 0) used.push_back(linear->bias);
             layers.push_back(layer);
         } else if (const auto* activation = std::get_if<model::Activation>(&operation.kind)) {
-            if (layers.empty() || layers.back().activation) return {};
+            if (layers.empty() || layers.back().activation || !has_kernel(activation->kind)) return {};
             layers.back().activation = activation->kind;
         } else {
             return {};
@@ -160,6 +165,9 @@ class CompiledStep final : public LocalStep {
                 return tanh_backward(delta, outputs_[l].data_ptr<float>(), size);
             case model::ActivationKind::gelu:
                 at::gelu_backward_out(deltas_[l], deltas_[l], sums_[l]);
+                return;
+            default:
+                throw std::logic_error("compiled step: an activation without a kernel");
         }
     }
 

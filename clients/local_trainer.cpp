@@ -155,6 +155,7 @@ LocalResult LocalTrainer::train(model::Parameters& parameters, const data::Sampl
     const std::int64_t steps = steps_for(samples.size());
     make_room(samples.size(), samples.width());
     step_->bind(parameters);
+    step_->draw_from(core::Random(seed_, "dropout", round, client));
     const auto trainable = static_cast<std::size_t>(graph_.layout->trainable_size());
     const std::span<float> values(parameters.data(), trainable);
     const std::span<float> gradient(step_->gradient().data_ptr<float>(), trainable);

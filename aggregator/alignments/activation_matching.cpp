@@ -14,9 +14,12 @@
 namespace thalweg::aggregator {
 namespace {
 
-/// Channels of an operation's output [N, C] or [N, C, H, W] as rows of observations: [C, N·H·W].
-at::Tensor observations(const at::Tensor& output) {
-    return output.movedim(1, 0).reshape({output.size(1), -1});
+/// A group's channels in the output that shows them, as rows of observations: over the samples, the positions, and the
+/// places of a channel. [size, …]
+at::Tensor observations(const at::Tensor& output, const symmetry::Group& group) {
+    const auto& sight = group.sight;
+    const at::Tensor rows = output.movedim(sight.axis, 0).reshape({output.size(sight.axis), -1});
+    return rows.index_select(0, at::tensor(sight.places, at::kLong)).reshape({group.size, -1});
 }
 
 /// Pearson correlation of two sets of channels, accumulated batch by batch in double. Values are taken relative to the
@@ -67,21 +70,54 @@ class Correlation {
     at::Tensor centre_x_, centre_y_, sum_x_, sum_y_, squares_x_, squares_y_, products_;
 };
 
-/// The channels of every group, in the groups' order, for one batch.
+/// The channels of every group, in the groups' order, for one batch; undefined for those that no operation shows.
 std::vector<at::Tensor> group_observations(const model::ModelGraph& graph,
                                            const symmetry::Symmetries& symmetries, const model::Views& views,
                                            const at::Tensor& batch) {
     std::map<std::size_t, std::vector<std::size_t>> groups_at;
-    for (std::size_t g = 0; g < symmetries.groups.size(); ++g)
-        groups_at[symmetries.groups[g].activation].push_back(g);
+    for (std::size_t g = 0; g < symmetries.groups.size(); ++g) {
+        const auto operation = symmetries.groups[g].sight.operation;
+        if (operation != symmetry::Group::Sight::none) groups_at[operation].push_back(g);
+    }
     std::vector<at::Tensor> result(symmetries.groups.size());
+    if (groups_at.empty()) return result;
     const auto tap = [&](std::size_t operation, const at::Tensor& output) {
         const auto found = groups_at.find(operation);
         if (found == groups_at.end()) return;
-        for (const std::size_t g : found->second) result[g] = observations(output);
+        for (const std::size_t g : found->second) result[g] = observations(output, symmetries.groups[g]);
     };
     model::forward(graph, views, batch, model::Mode::evaluate, tap, groups_at.rbegin()->first);
     return result;
+}
+
+/// One assignment for each group and each bond. Groups without a correlation stay as they are.
+void assign(const symmetry::Symmetries& symmetries, const std::vector<at::Tensor>& correlations,
+            MatchResult& result) {
+    std::map<int, std::vector<std::size_t>> bonds;
+    const auto take = [&](std::size_t g, const symmetry::Permutation& permutation) {
+        result.permutations[g] = permutation;
+        const auto matched = at::tensor(permutation, at::kLong).unsqueeze(1);
+        result.objective += correlations[g].gather(1, matched).sum().item<double>();
+    };
+    for (std::size_t g = 0; g < correlations.size(); ++g) {
+        const symmetry::Group& group = symmetries.groups[g];
+        if (!correlations[g].defined()) continue;
+        if (group.bond >= 0) {
+            bonds[group.bond].push_back(g);
+            continue;
+        }
+        symmetry::AssignmentSolver solver;
+        take(g, best_assignment(solver, correlations[g], group.name));
+    }
+    for (const auto& [bond, groups] : bonds) {
+        const auto of_bond = std::count_if(symmetries.groups.begin(), symmetries.groups.end(),
+                                           [&](const symmetry::Group& group) { return group.bond == bond; });
+        // Blocks that only some of the groups were seen in would tear the others apart.
+        if (of_bond != static_cast<std::ptrdiff_t>(groups.size())) continue;
+        std::vector<at::Tensor> gains;
+        for (const std::size_t g : groups) gains.push_back(correlations[g]);
+        for (const auto& [g, permutation] : best_blocks(symmetries, groups, gains)) take(g, permutation);
+    }
 }
 
 }  // namespace
@@ -104,15 +140,16 @@ MatchResult activation_matching(const model::ModelGraph& graph, const symmetry::
         const at::Tensor batch = x.to(a.values.scalar_type());
         const auto of_a = group_observations(graph, symmetries, views_a, batch);
         const auto of_b = group_observations(graph, symmetries, views_b, batch);
-        for (std::size_t g = 0; g < correlations.size(); ++g) correlations[g].add(of_a[g], of_b[g]);
+        for (std::size_t g = 0; g < correlations.size(); ++g) {
+            if (of_a[g].defined()) correlations[g].add(of_a[g], of_b[g]);
+        }
     });
+    std::vector<at::Tensor> pearson;
     for (std::size_t g = 0; g < correlations.size(); ++g) {
-        symmetry::AssignmentSolver solver;
-        const at::Tensor correlation = correlations[g].pearson();
-        result.permutations[g] = best_assignment(solver, correlation, symmetries.groups[g].name);
-        const auto matched = at::tensor(result.permutations[g], at::kLong).unsqueeze(1);
-        result.objective += correlation.gather(1, matched).sum().item<double>();
+        const bool seen = symmetries.groups[g].sight.operation != symmetry::Group::Sight::none;
+        pearson.push_back(seen ? correlations[g].pearson() : at::Tensor());
     }
+    assign(symmetries, pearson, result);
     return result;
 }
 

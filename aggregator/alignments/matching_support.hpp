@@ -3,6 +3,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "thalweg/aggregator/update.hpp"
 #include "thalweg/model/graph.hpp"
@@ -19,6 +21,13 @@ void require_same_layout(const model::ModelGraph& graph, const model::Parameters
 /// (a model with a NaN, or with values whose products overflow).
 symmetry::Permutation best_assignment(symmetry::AssignmentSolver& solver, const at::Tensor& gain,
                                       const std::string& group);
+
+/// The best permutations of groups of one bond, which move their blocks alike: every pair of blocks is worth what the best
+/// order of the channels inside gives, all groups together, and the blocks are assigned by that. `gains`: [size, size] of
+/// each group. RunError as best_assignment.
+std::vector<std::pair<std::size_t, symmetry::Permutation>> best_blocks(const symmetry::Symmetries& symmetries,
+                                                                       const std::vector<std::size_t>& groups,
+                                                                       const std::vector<at::Tensor>& gains);
 
 /// The update in its new frame: its parameters permuted, and its mask with them.
 void permute_update(Update& update, const symmetry::Symmetries& symmetries,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <stdexcept>
 #include <variant>
 
@@ -46,9 +47,20 @@ Target target_of(const EndMoments& ends, std::size_t layer, const std::vector<do
 /// Entries of an affine layer: weight, and bias or -1.
 std::pair<int, int> entries_of(const model::OperationKind& kind) {
     if (const auto* linear = std::get_if<model::Linear>(&kind)) return {linear->weight, linear->bias};
-    const auto& conv = std::get<model::Conv2d>(kind);
+    const auto& conv = std::get<model::Convolution>(kind);
     return {conv.weight, conv.bias};
 }
+
+/// Collects the entries that an operation names.
+struct EntriesOf {
+    std::vector<int> found;
+    void entry(const char*, int index) {
+        if (index >= 0) found.push_back(index);
+    }
+    void counter(const char*, int) {}
+    template <class Value>
+    void value(const char*, const Value&) {}
+};
 
 /// Channel c becomes scale[c]·(what it was) + shift[c]; without a bias the shift is dropped.
 void fold(model::Parameters& merged, const model::OperationKind& kind, const std::vector<double>& scale,
@@ -56,9 +68,18 @@ void fold(model::Parameters& merged, const model::OperationKind& kind, const std
     const auto [weight_entry, bias_entry] = entries_of(kind);
     const at::Tensor weight = merged.view(static_cast<std::size_t>(weight_entry));
     const at::Tensor s = at::tensor(scale, at::kDouble);
-    std::vector<std::int64_t> rows(static_cast<std::size_t>(weight.dim()), 1);
-    rows.front() = weight.size(0);
-    weight.copy_(weight.to(at::kDouble) * s.view(rows));
+    // Output channels are on axis 0; of a transposed convolution on axis 1, for each group of rows of axis 0.
+    const auto* conv = std::get_if<model::Convolution>(&kind);
+    const bool transposed = conv != nullptr && conv->transposed;
+    const std::int64_t groups = transposed ? conv->groups : 1;
+    const std::int64_t outputs = transposed ? weight.size(1) : weight.size(0);
+    const at::Tensor channels_first =
+        transposed ? weight.unflatten(0, {groups, weight.size(0) / groups}).transpose(1, 2)
+                   : weight.unsqueeze(0);
+    std::vector<std::int64_t> rows(static_cast<std::size_t>(channels_first.dim()), 1);
+    rows[0] = groups;
+    rows[1] = outputs;
+    channels_first.copy_(channels_first.to(at::kDouble) * s.view(rows));
     if (bias_entry < 0) return;
     const at::Tensor bias = merged.view(static_cast<std::size_t>(bias_entry));
     bias.copy_(bias.to(at::kDouble) * s + at::tensor(shift, at::kDouble));
@@ -126,7 +147,15 @@ StageNotes RepairReport::notes() const {
 std::vector<std::size_t> repaired_operations(const model::ModelGraph& graph, const RepairOptions& options) {
     auto affine = graph.affine_operations();
     if (!options.classifier && !affine.empty()) affine.pop_back();
+    // A weight that several operations share cannot be given to each of them its own scale.
+    std::map<int, int> uses;
+    for (const auto& operation : graph.operations) {
+        EntriesOf entries;
+        std::visit([&](const auto& kind) { kind.fields(kind, entries); }, operation.kind);
+        for (const int entry : entries.found) uses[entry] += 1;
+    }
     std::erase_if(affine, [&](std::size_t i) {
+        if (uses[entries_of(graph.operations[i].kind).first] > 1) return true;
         const auto readers = graph.consumers(graph.operations[i].output);
         return std::any_of(readers.begin(), readers.end(), [&](std::size_t reader) {
             return std::holds_alternative<model::BatchNorm>(graph.operations[reader].kind);
@@ -146,11 +175,8 @@ std::vector<double> finisher_weights(const std::string& option, const FusionStat
 EndMoments end_moments(const FusionState& state, const FusionContext& context, StatisticsSource& source,
                        const std::vector<std::size_t>& operations) {
     const auto& graph = context.graph;
-    const auto channels_of = [&](std::size_t operation) {
-        return graph.shapes[static_cast<std::size_t>(graph.operations[operation].output)].front();
-    };
     std::int64_t width = 0;
-    for (const std::size_t operation : operations) width += 1 + 2 * channels_of(operation);
+    for (const std::size_t operation : operations) width += 1 + 2 * graph.channels(operation);
 
     core::collectively(context.communicator, [&] { check_updates(state.updates, context); });
     std::size_t next = 0;
@@ -172,7 +198,7 @@ EndMoments end_moments(const FusionState& state, const FusionContext& context, S
     for (std::size_t k = 0; k < context.members.size(); ++k) {
         std::vector<ChannelMoments> end;
         for (const std::size_t operation : operations) {
-            const auto channels = channels_of(operation);
+            const auto channels = graph.channels(operation);
             ChannelMoments moments;
             moments.count = *from++;
             moments.sum.assign(from, from + channels);

@@ -42,6 +42,7 @@ void add_align(CLI::App& program, Context& context);
 void add_fuse(CLI::App& program, Context& context);
 void add_lmc(CLI::App& program, Context& context);
 void add_signs(CLI::App& program, Context& context);
+void add_symmetry(CLI::App& program, Context& context);
 
 /// `CONFIG` and `key.path=value…`, shared by run, validate, partition and train.
 struct ConfigArguments {

@@ -28,6 +28,7 @@ void add_commands(CLI::App& program, Context& context) {
     add_fuse(program, context);
     add_lmc(program, context);
     add_signs(program, context);
+    add_symmetry(program, context);
 }
 
 void complain(const Context& context, const std::string& what) {
@@ -73,7 +74,8 @@ int execute(Context& context) {
         context.action();
         return 0;
     } catch (const thalweg::core::Interrupted& error) {
-        complain(context, error.what());
+        if (context.is_root)
+            thalweg::app::say_when_interrupted(std::string("thalweg: ") + error.what() + "\n");
         // mpirun ends every rank when one leaves, so rank 0 gets a moment to say how to go on.
         if (!context.is_root) std::this_thread::sleep_for(std::chrono::milliseconds(300));
         std::cerr.flush();

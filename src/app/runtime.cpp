@@ -2,11 +2,13 @@
 
 #include <ATen/Parallel.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <torch/version.h>
 #include <unistd.h>
 
 #include <ctime>
 #include <filesystem>
+#include <fstream>
 
 #include "thalweg/version.hpp"
 
@@ -42,6 +44,18 @@ std::string blas_warning() {
     if (library.find("/blas/libblas") == std::string::npos) return "";
     return "matrix products go to the reference BLAS (" + library +
            "), about 20 times slower than OpenBLAS; fix: apt install libopenblas0-openmp";
+}
+
+void say_when_interrupted(const std::string& text) {
+    const std::string launcher = "/proc/" + std::to_string(::getppid());
+    std::string name;
+    std::getline(std::ifstream(launcher + "/comm"), name);
+    int file = name == "prterun"
+                   ? ::open((launcher + "/fd/2").c_str(), O_WRONLY | O_APPEND | O_NOCTTY | O_CLOEXEC)
+                   : -1;
+    if (file < 0) file = STDERR_FILENO;
+    [[maybe_unused]] const auto written =
+        ::write(file, text.data(), text.size());  // there is nobody left to tell
 }
 
 record::Json manifest(const backend::Backend& backend, int ranks) {

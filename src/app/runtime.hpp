@@ -16,6 +16,10 @@ std::string blas_library();
 /// A line of warning with the fix when matrix products go to the reference BLAS (20 times slower), else empty.
 std::string blas_warning();
 
+/// Writes to stderr; under Open MPI 5 to that of the launcher, which stops passing on what its ranks write as soon as it is
+/// interrupted itself (seen with 5.0.7), though it gives them a moment to end.
+void say_when_interrupted(const std::string& text);
+
 /// Versions, BLAS, ranks: what manifest.json says of the program and the machine.
 record::Json manifest(const backend::Backend& backend, int ranks);
 

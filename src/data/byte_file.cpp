@@ -8,6 +8,7 @@
 #include <cstring>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "thalweg/core/error.hpp"
 
@@ -83,6 +84,13 @@ void ByteFile::read(std::span<std::uint8_t> out, const std::string& expected) {
         if (got == 0) fail("expected " + expected + " but the file ends after " + count_text(position_));
         out = out.subspan(got);
     }
+}
+
+std::uint64_t ByteFile::measure(std::uint64_t limit, const std::string& expected) {
+    std::vector<std::uint8_t> buffer(std::size_t{1} << 17U);
+    while (position_ <= limit && read_some(buffer.data(), buffer.size(), expected) != 0) {
+    }
+    return position_;
 }
 
 void ByteFile::finish(const std::string& expected) {

@@ -33,6 +33,9 @@ class ByteFile {
     /// Fills `out`. `expected`: what the whole file should hold, for the message: `47,040,016 bytes for
     /// 60,000 …`.
     void read(std::span<std::uint8_t> out, const std::string& expected);
+    /// Reads to the end and returns how many bytes the file holds, after unzipping; stops once they are more than
+    /// `limit`.
+    std::uint64_t measure(std::uint64_t limit, const std::string& expected);
     /// Checks that nothing follows (for gzip: that the stream is whole and its checksum right).
     void finish(const std::string& expected);
     /// Bytes read so far, after unzipping.

@@ -41,6 +41,10 @@ void Subset::gather(std::span<const std::int64_t> indices, float* x, std::int64_
     }
 }
 
+std::vector<NaturalPart> Dataset::natural_parts(const core::Value&) const {
+    throw std::logic_error(name() + " has no natural clients in its training set");
+}
+
 std::int64_t Dataset::natural_size(std::int64_t) const {
     throw std::logic_error(name() + " has no natural clients");
 }

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -53,27 +54,38 @@ void require_client(std::int64_t client, std::int64_t clients) {
 FederatedData::FederatedData(std::shared_ptr<const Dataset> dataset, const core::Value& partition,
                              std::int64_t holdout, std::uint64_t seed)
     : dataset_(std::move(dataset)) {
-    natural_ = check_natural(*dataset_, partition);
+    const bool natural = check_natural(*dataset_, partition);
+    generated_ = natural && dataset_->train() == nullptr;
     check_holdout(*dataset_, holdout);
     const auto partitioner = core::Registry<std::unique_ptr<Partitioner>>::make(partition, "scheme");
     clients_ = partitioner->clients();
-    if (natural_) {
+    if (generated_) {
         if (holdout > 0) holdout_ = dataset_->natural_holdout(holdout);
         return;
     }
+    draw_holdout(holdout, seed);
+    assignment_ =
+        std::make_shared<const Assignment>(natural ? take_parts(partition) : split(*partitioner, seed));
+}
+
+void FederatedData::draw_holdout(std::int64_t holdout, std::uint64_t seed) {
     const std::shared_ptr<const SampleSet> train = dataset_->train();
     if (train->size() > std::numeric_limits<std::uint32_t>::max() || dataset_->classes() > 256) {
         throw std::logic_error("partitions hold 32-bit indices and 8-bit labels");
     }
-    core::Random holdout_random(seed, "holdout");
-    for (const std::int64_t index : holdout_random.sample(train->size(), holdout)) {
+    core::Random random(seed, "holdout");
+    for (const std::int64_t index : random.sample(train->size(), holdout)) {
         holdout_indices_.push_back(static_cast<std::uint32_t>(index));
     }
     holdout_ = subset_or_null(train, holdout_indices_);
+}
 
+/// The partitioner divides what the hold-out leaves.
+Assignment FederatedData::split(const Partitioner& partitioner, std::uint64_t seed) const {
+    const std::shared_ptr<const SampleSet> train = dataset_->train();
     std::vector<std::uint32_t> pool;
     std::vector<std::uint8_t> labels;
-    pool.reserve(static_cast<std::size_t>(train->size() - holdout));
+    pool.reserve(static_cast<std::size_t>(train->size()) - holdout_indices_.size());
     labels.reserve(pool.capacity());
     auto held_out = holdout_indices_.begin();
     for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(train->size()); ++i) {
@@ -85,24 +97,59 @@ FederatedData::FederatedData(std::shared_ptr<const Dataset> dataset, const core:
         labels.push_back(static_cast<std::uint8_t>(train->label(i)));
     }
     core::Random random(seed, "partition");
-    assignment_ =
-        std::make_shared<const Assignment>(partitioner->split(pool, labels, dataset_->classes(), random));
+    return partitioner.split(pool, labels, dataset_->classes(), random);
+}
+
+/// The data set's own division, less the hold-out.
+Assignment FederatedData::take_parts(const core::Value& partition) {
+    const std::vector<NaturalPart> parts = dataset_->natural_parts(partition);
+    Assignment assignment{{}, {0}};
+    for (const NaturalPart& part : parts) {
+        const auto begin = static_cast<std::uint32_t>(part.begin);
+        const auto end = static_cast<std::uint32_t>(part.end);
+        auto held_out = std::lower_bound(holdout_indices_.begin(), holdout_indices_.end(), begin);
+        for (std::uint32_t i = begin; i < end; ++i) {
+            if (held_out != holdout_indices_.end() && *held_out == i) {
+                ++held_out;
+            } else {
+                assignment.indices.push_back(i);
+            }
+        }
+        if (assignment.indices.size() == assignment.offsets.back()) {
+            partition["clients"].reject("the server's hold-out takes all " +
+                                        std::to_string(part.end - part.begin) + " samples of client " +
+                                        std::to_string(assignment.offsets.size() - 1) +
+                                        (part.name.empty() ? "" : " (" + part.name + ")") +
+                                        "; lower data.holdout or the number of clients");
+        }
+        assignment.offsets.push_back(assignment.indices.size());
+    }
+    const auto is_named = [](const NaturalPart& part) { return !part.name.empty(); };
+    if (std::any_of(parts.begin(), parts.end(), is_named)) {
+        for (const NaturalPart& part : parts) names_.push_back(part.name);
+    }
+    return assignment;
 }
 
 std::int64_t FederatedData::samples(std::int64_t client) const {
     require_client(client, clients_);
-    return natural_ ? dataset_->natural_size(client) : static_cast<std::int64_t>(indices(client).size());
+    return generated_ ? dataset_->natural_size(client) : static_cast<std::int64_t>(indices(client).size());
 }
 
 std::shared_ptr<const SampleSet> FederatedData::client(std::int64_t client) const {
     require_client(client, clients_);
-    if (natural_) return dataset_->natural_client(client);
+    if (generated_) return dataset_->natural_client(client);
     return std::make_shared<const Subset>(dataset_->train(), indices(client), assignment_);
+}
+
+std::string FederatedData::client_name(std::int64_t client) const {
+    require_client(client, clients_);
+    return names_.empty() ? std::string() : names_[static_cast<std::size_t>(client)];
 }
 
 std::span<const std::uint32_t> FederatedData::indices(std::int64_t client) const {
     require_client(client, clients_);
-    if (natural_) return {};
+    if (generated_) return {};
     const std::uint64_t begin = assignment_->offsets[static_cast<std::size_t>(client)];
     const std::uint64_t end = assignment_->offsets[static_cast<std::size_t>(client) + 1];
     return std::span(assignment_->indices).subspan(begin, end - begin);

@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
@@ -15,27 +16,6 @@ namespace thalweg::model {
 namespace {
 
 using Factories = core::Registry<ModelGraph, const std::vector<std::int64_t>&, std::int64_t>;
-
-struct KindName {
-    std::string operator()(const Linear&) const { return "linear"; }
-    std::string operator()(const Conv2d&) const { return "conv2d"; }
-    std::string operator()(const BatchNorm&) const { return "batch_norm"; }
-    std::string operator()(const LayerNorm&) const { return "layer_norm"; }
-    std::string operator()(const MaxPool2d&) const { return "max_pool2d"; }
-    std::string operator()(const AvgPool2d&) const { return "avg_pool2d"; }
-    std::string operator()(const Flatten&) const { return "flatten"; }
-    std::string operator()(const Activation& activation) const {
-        switch (activation.kind) {
-            case ActivationKind::relu:
-                return "relu";
-            case ActivationKind::tanh:
-                return "tanh";
-            case ActivationKind::gelu:
-                return "gelu";
-        }
-        throw std::logic_error("kind_name: not an activation");
-    }
-};
 
 std::string with_commas(std::int64_t number) {
     const std::string digits = std::to_string(number);
@@ -60,37 +40,32 @@ void check_problem(const core::Value& options, const std::vector<std::int64_t>& 
     }
 }
 
-/// Bound of the uniform draw for each entry, 0 for those that start at a constant.
-std::vector<double> draw_bounds(const ModelGraph& graph) {
-    const auto& entries = graph.layout->entries();
-    std::vector<double> bounds(entries.size(), 0.0);
-    const auto put = [&](int weight, int bias) {
-        const auto& entry = entries.at(static_cast<std::size_t>(weight));
-        const auto fan_in = entry.size / entry.shape.front();
-        const double bound = 1.0 / std::sqrt(static_cast<double>(fan_in));
-        bounds[static_cast<std::size_t>(weight)] = bound;
-        if (bias >= 0) bounds[static_cast<std::size_t>(bias)] = bound;
-    };
-    for (const auto& operation : graph.operations) {
-        if (const auto* linear = std::get_if<Linear>(&operation.kind)) put(linear->weight, linear->bias);
-        if (const auto* conv = std::get_if<Conv2d>(&operation.kind)) put(conv->weight, conv->bias);
-    }
-    return bounds;
-}
-
 }  // namespace
-
-std::string kind_name(const OperationKind& kind) {
-    return std::visit(KindName(), kind);
-}
 
 std::vector<std::size_t> ModelGraph::affine_operations() const {
     std::vector<std::size_t> found;
     for (std::size_t i = 0; i < operations.size(); ++i) {
         const auto& kind = operations[i].kind;
-        if (std::holds_alternative<Linear>(kind) || std::holds_alternative<Conv2d>(kind)) found.push_back(i);
+        if (std::holds_alternative<Linear>(kind) || std::holds_alternative<Convolution>(kind))
+            found.push_back(i);
     }
     return found;
+}
+
+std::int64_t ModelGraph::channel_axis(std::size_t operation) const {
+    const auto& kind = operations[operation].kind;
+    const auto* norm = std::get_if<LayerNorm>(&kind);
+    const bool last = std::holds_alternative<Linear>(kind) || std::holds_alternative<Embedding>(kind) ||
+                      std::holds_alternative<Attention>(kind) || std::holds_alternative<Lstm>(kind) ||
+                      (norm != nullptr && !norm->channels_first);
+    return last ? static_cast<std::int64_t>(
+                      shapes[static_cast<std::size_t>(operations[operation].output)].size())
+                : 1;
+}
+
+std::int64_t ModelGraph::channels(std::size_t operation) const {
+    const auto& shape = shapes[static_cast<std::size_t>(operations[operation].output)];
+    return shape.at(static_cast<std::size_t>(channel_axis(operation) - 1));
 }
 
 std::vector<std::size_t> ModelGraph::consumers(int value) const {
@@ -103,6 +78,33 @@ std::vector<std::size_t> ModelGraph::consumers(int value) const {
         }
     }
     return found;
+}
+
+std::vector<StateItem> ModelGraph::state_items() const {
+    if (!state.empty()) return state;
+    std::vector<StateItem> items;
+    const auto& counters = layout->counters();
+    for (const auto& name : layout->state_dict_order()) {
+        if (const auto entry = layout->find(name)) {
+            items.push_back({name, StateItem::Kind::entry, *entry});
+        } else {
+            const auto counter = std::find(counters.begin(), counters.end(), name) - counters.begin();
+            items.push_back({name, StateItem::Kind::counter, static_cast<std::size_t>(counter)});
+        }
+    }
+    return items;
+}
+
+at::Tensor state_tensor(const ModelGraph& graph, const Parameters& parameters, const StateItem& item) {
+    switch (item.kind) {
+        case StateItem::Kind::entry:
+            return parameters.view(item.index);
+        case StateItem::Kind::counter:
+            return parameters.counters.select(0, static_cast<std::int64_t>(item.index));
+        case StateItem::Kind::fixed:
+            return graph.fixed.at(item.index);
+    }
+    throw std::logic_error("state_tensor: no such kind");
 }
 
 std::string ModelGraph::summary() const {
@@ -119,11 +121,13 @@ std::string ModelGraph::summary() const {
         text += std::to_string(input_shape()[axis]);
     }
     if (starts_linear) text += std::to_string(features);
-    for (const auto index : affine) {
-        const auto value = static_cast<std::size_t>(operations[index].output);
-        text += '-';
-        text += std::to_string(shapes[value].front());
-    }
+    if (affine.size() > 8) {
+        text += ", " + std::to_string(affine.size()) + " layers";
+    } else
+        for (const auto index : affine) {
+            text += '-';
+            text += std::to_string(channels(index));
+        }
     text += " (";
     text += with_commas(layout->trainable_size());
     return text + " parameters)";
@@ -134,7 +138,6 @@ ModelGraph build_model(const core::Value& options, const std::vector<std::int64_
     check_problem(options, input_shape, classes);
     try {
         ModelGraph graph = Factories::make(options, input_shape, classes);
-        graph.spec = options;
         graph.spec.set("input", core::Value::of(input_shape));
         graph.spec.set("classes", core::Value::of(classes));
         return graph;
@@ -165,18 +168,24 @@ ModelGraph build_model_from_spec(const core::Value& spec) {
 }
 
 Parameters initialise(const ModelGraph& graph, core::Random& random) {
+    if (graph.start) return graph.start->clone();
     Parameters parameters(graph.layout);
-    const auto bounds = draw_bounds(graph);
     const auto& entries = graph.layout->entries();
     for (std::size_t i = 0; i < entries.size(); ++i) {
-        float* data = parameters.data() + entries[i].offset;
-        if (bounds[i] > 0.0) {
-            for (std::int64_t j = 0; j < entries[i].size; ++j) {
-                data[j] = static_cast<float>(random.uniform(-bounds[i], bounds[i]));
-            }
-        } else {
-            const bool one = entries[i].role == Role::norm_scale || entries[i].role == Role::running_var;
-            std::fill(data, data + entries[i].size, one ? 1.0F : 0.0F);
+        float* const begin = parameters.data() + entries[i].offset;
+        float* const end = begin + entries[i].size;
+        const double amount = graph.initial[i].amount;
+        switch (graph.initial[i].kind) {
+            case Initial::Kind::constant:
+                std::fill(begin, end, static_cast<float>(amount));
+                break;
+            case Initial::Kind::uniform:
+                std::generate(begin, end,
+                              [&] { return static_cast<float>(random.uniform(-amount, amount)); });
+                break;
+            case Initial::Kind::normal:
+                std::generate(begin, end, [&] { return static_cast<float>(amount * random.normal()); });
+                break;
         }
     }
     return parameters;

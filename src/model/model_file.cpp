@@ -76,36 +76,9 @@ std::map<std::string, std::string> with_own(std::map<std::string, std::string> o
     return own;
 }
 
-/// Everything about an operation that two models must share, and what a message says about it.
-struct Describe {
-    static std::string pair(const char* what, const std::array<std::int64_t, 2>& value) {
-        return std::string(" ") + what + " " + std::to_string(value[0]) + "x" + std::to_string(value[1]);
-    }
-    template <class Pool>
-    static std::string pool(const Pool& pool) {
-        return pair("kernel", pool.kernel) + pair("stride", pool.stride) + pair("padding", pool.padding);
-    }
-    std::string operator()(const Linear&) const { return ""; }
-    std::string operator()(const Conv2d& conv) const {
-        return pair("stride", conv.stride) + pair("padding", conv.padding) + pair("dilation", conv.dilation) +
-               " groups " + std::to_string(conv.groups);
-    }
-    std::string operator()(const BatchNorm& norm) const {
-        return " momentum " + std::to_string(norm.momentum) + " epsilon " +
-               std::to_string(norm.epsilon * 1e6) + "e-6";
-    }
-    std::string operator()(const LayerNorm& norm) const {
-        return " epsilon " + std::to_string(norm.epsilon * 1e6) + "e-6";
-    }
-    std::string operator()(const Activation&) const { return ""; }
-    std::string operator()(const MaxPool2d& max) const { return pool(max); }
-    std::string operator()(const AvgPool2d& average) const { return pool(average); }
-    std::string operator()(const Flatten&) const { return ""; }
-};
-
 std::string describe(const Operation& operation) {
     std::string text = operation.name + ": " + kind_name(operation.kind);
-    text += std::visit(Describe(), operation.kind);
+    text += options_text(operation.kind);
     for (const int input : operation.inputs) text += " of value " + std::to_string(input);
     return text;
 }
@@ -134,15 +107,8 @@ void save_model(const std::filesystem::path& path, const ModelGraph& graph, cons
         throw std::logic_error("save_model: parameters of another model");
     if (parameters.is_double()) throw std::logic_error("save_model: model files hold float32");
     std::vector<std::pair<std::string, at::Tensor>> tensors;
-    const auto& counters = graph.layout->counters();
-    for (const auto& name : graph.layout->state_dict_order()) {
-        if (const auto entry = graph.layout->find(name)) {
-            tensors.emplace_back(name, parameters.view(*entry));
-        } else {
-            const auto index = std::find(counters.begin(), counters.end(), name) - counters.begin();
-            tensors.emplace_back(name, parameters.counters.select(0, index));
-        }
-    }
+    for (const auto& item : graph.state_items())
+        tensors.emplace_back(item.name, state_tensor(graph, parameters, item));
     const auto spec = core::to_flow(graph.spec);
     if (format_of(path) == FileFormat::safetensors) {
         write_safetensors(path, tensors, with_own({{"model", spec}}, meta));
@@ -162,14 +128,20 @@ ModelFile parse_model(std::string content, const std::filesystem::path& path,
     file.graph = graph_of(state, spec);
     check_state_dict(state, file.graph);
     file.parameters = Parameters(file.graph.layout);
-    const auto& entries = file.graph.layout->entries();
-    for (std::size_t i = 0; i < entries.size(); ++i) {
-        file.parameters.view(i).copy_(state.items.at(entries[i].name).read());
-    }
-    const auto& counters = file.graph.layout->counters();
-    for (std::size_t i = 0; i < counters.size(); ++i) {
-        file.parameters.counters.select(0, static_cast<std::int64_t>(i))
-            .copy_(state.items.at(counters[i]).read());
+    std::vector<bool> read(file.graph.layout->entries().size(), false);
+    for (const auto& item : file.graph.state_items()) {
+        const auto tensor = state.items.at(item.name).read();
+        const auto place = state_tensor(file.graph, file.parameters, item);
+        const bool tied = item.kind == StateItem::Kind::entry && read[item.index];
+        if (item.kind == StateItem::Kind::fixed || tied) {
+            if (tensor.to(place.scalar_type()).equal(place)) continue;
+            refuse_file(
+                path,
+                item.name + (tied ? " differs from the tensor that it is tied to"
+                                  : " is not what the model's own file has, and training never changes it"));
+        }
+        place.copy_(tensor);
+        if (item.kind == StateItem::Kind::entry) read[item.index] = true;
     }
     file.meta = std::move(state.meta);
     return file;

@@ -45,6 +45,12 @@ std::string_view role_name(Role role) {
             return "running_mean";
         case Role::running_var:
             return "running_var";
+        case Role::slope:
+            return "slope";
+        case Role::embedding:
+            return "embedding";
+        case Role::free:
+            return "free";
     }
     throw std::logic_error("role_name: not a role");
 }

@@ -112,22 +112,30 @@ void check_state_dict(const StateDict& state, const ModelGraph& graph) {
     Complaints missing("missing");
     Complaints superfluous("superfluous");
     Complaints different("different");
-    std::size_t found = 0;
     const auto check = [&](const std::string& name, const std::vector<std::int64_t>& shape, bool floating) {
         const auto place = state.items.find(name);
         if (place == state.items.end()) return missing.add(name);
-        ++found;
         const auto fault = fault_of(place->second, shape, floating);
         if (!fault.empty()) different.add(name + fault);
     };
-    for (const auto& entry : graph.layout->entries()) check(entry.name, entry.shape, true);
-    for (const auto& counter : graph.layout->counters()) check(counter, {}, false);
-    if (found < state.items.size()) {
-        const auto known = graph.layout->state_dict_order();
-        const std::set<std::string> names(known.begin(), known.end());
-        for (const auto& [name, item] : state.items) {
-            if (names.count(name) == 0) superfluous.add(name);
+    std::set<std::string> known;
+    for (const auto& item : graph.state_items()) {
+        known.insert(item.name);
+        switch (item.kind) {
+            case StateItem::Kind::entry:
+                check(item.name, graph.layout->entries()[item.index].shape, true);
+                break;
+            case StateItem::Kind::counter:
+                check(item.name, {}, false);
+                break;
+            case StateItem::Kind::fixed:
+                check(item.name, graph.fixed[item.index].sizes().vec(),
+                      graph.fixed[item.index].is_floating_point());
+                break;
         }
+    }
+    for (const auto& [name, item] : state.items) {
+        if (known.count(name) == 0) superfluous.add(name);
     }
 
     std::vector<std::string> all;

@@ -4,7 +4,6 @@
 #include <array>
 #include <span>
 
-#include "file_error.hpp"
 #include "thalweg/core/files.hpp"
 
 namespace thalweg::model {
@@ -116,6 +115,7 @@ void ZipArchive::read_directory(const Directory& directory) {
         const std::string name(slice(bytes, at + directory_entry_size, name_size));
         apply_extra64<3>(slice(bytes, at + directory_entry_size + name_size, extra_size),
                          {&record.size, &stored, &record.header});
+        record.stored = stored;
         at += directory_entry_size + name_size + extra_size + comment_size;
 
         if ((flags & 1U) != 0) throw FormatError("record " + name + " is encrypted");
@@ -145,10 +145,6 @@ std::string_view ZipArchive::record(const std::string& name) const {
     }
     record.verified = true;
     return bytes;
-}
-
-void ZipArchive::verify() const {
-    for (const auto& [name, record] : records_) this->record(name);
 }
 
 }  // namespace thalweg::model

@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "file_error.hpp"
+
 namespace thalweg::model {
 
 /// The records of a zip archive held in memory, uncompressed ones only, which is what torch.save writes. Our
@@ -17,8 +19,8 @@ class ZipArchive {
     bool has(const std::string& name) const { return records_.count(name) > 0; }
     /// The record's bytes, valid as long as the archive. FormatError when it is missing or its CRC is wrong.
     std::string_view record(const std::string& name) const;
-    /// FormatError unless every record is there and has its CRC.
-    void verify() const;
+    /// FormatError unless every record, the compressed ones included, is as its CRC and its local header say.
+    void check_records() const;
     /// The folder that all records are in, with its slash (`archive/`).
     const std::string& folder() const { return folder_; }
 
@@ -26,6 +28,7 @@ class ZipArchive {
     struct Record {
         std::uint64_t header = 0;  ///< offset of the local header
         std::uint64_t size = 0;
+        std::uint64_t stored = 0;  ///< as it lies in the archive
         std::uint32_t crc = 0;
         bool compressed = false;
         mutable bool verified = false;  ///< many tensors may lie in one record

@@ -1,187 +1,277 @@
+// From the walk's channels to groups: channels are interchangeable when they stand at the same axes in the same way.
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <numeric>
-#include <optional>
-#include <variant>
+#include <tuple>
 
 #include "thalweg/symmetry/symmetry.hpp"
-
-// The groups are the classes of a union-find over channels, found in one walk over the graph. Every value carries, along
-// its channel axis, a list of sections: which class, and how many neighbours each channel of it spans. Every operation
-// has one rule: how its tensors and its output lie to its inputs' sections.
+#include "walk.hpp"
 
 namespace thalweg::symmetry {
 namespace {
 
-using Class = std::size_t;
-
-/// A stretch of a value's channel axis: the channels of a class, each `block` elements wide.
-struct Section {
-    Class channels;
-    std::int64_t block;
+/// The places of one channel on one axis of an entry.
+struct Standing {
+    std::size_t axis;  ///< index into Walk::axes
+    std::size_t slab;
+    std::vector<std::int64_t> places;
 };
-using Sections = std::vector<Section>;
+/// What two channels must have in common to change places: on which axes they stand, and how their places lie to each
+/// other (as those of a flattened channel do).
+using Kind = std::vector<std::pair<std::size_t, std::vector<std::int64_t>>>;
+using Kinds = std::map<Kind, std::vector<Channel>>;
 
-/// A set of channels that move together, with every place they show up.
-struct Channels {
-    std::string name;
-    std::int64_t size = 0;
-    std::vector<AxisUse> uses;
-    std::optional<std::size_t> activation;
-    std::string frozen;  ///< why, or empty
-};
-
-/// Disjoint sets of channels; the older of two united classes stands for both.
-class ChannelClasses {
+class Grouping {
   public:
-    Class open(std::string name, std::int64_t size, std::size_t operation) {
-        parent_.push_back(channels_.size());
-        channels_.push_back({std::move(name), size, {}, operation, {}});
-        return parent_.back();
+    Grouping(const model::ModelGraph& graph, const Walk& walk) : graph_(graph), walk_(walk) {
+        find_standings();
+        for (const Channel channel : walk.channels.roots()) {
+            const Channel owner = walk_.channels.owner(channel);
+            if (owner >= 0) owned_[owner].push_back(channel);
+        }
     }
-    Class find(Class c) {
-        while (parent_[c] != c) c = parent_[c] = parent_[parent_[c]];
-        return c;
+
+    Symmetries symmetries() {
+        group_free_channels();
+        group_blocks();
+        std::stable_sort(found_.begin(), found_.end(),
+                         [](const Found& a, const Found& b) { return a.oldest < b.oldest; });
+        for (Found& found : found_) result_.groups.push_back(std::move(found.group));
+        name_apart();
+        number_bonds();
+        note_frozen();
+        return std::move(result_);
     }
-    Channels& operator[](Class c) { return channels_[find(c)]; }
-    void freeze(Class c, const std::string& reason) {
-        if ((*this)[c].frozen.empty()) (*this)[c].frozen = reason;
+
+  private:
+    struct Found {
+        Channel oldest;
+        Group group;
+    };
+
+    void find_standings() {
+        for (std::size_t a = 0; a < walk_.axes.size(); ++a) {
+            for (std::size_t s = 0; s < walk_.axes[a].slabs.size(); ++s) {
+                const Line& slab = walk_.axes[a].slabs[s];
+                for (std::size_t place = 0; place < slab.size(); ++place) {
+                    auto& standings = standings_[walk_.channels.find(slab[place])];
+                    if (standings.empty() || standings.back().axis != a || standings.back().slab != s)
+                        standings.push_back({a, s, {}});
+                    standings.back().places.push_back(static_cast<std::int64_t>(place));
+                }
+            }
+        }
     }
-    /// All classes that stand for themselves, oldest first.
-    std::vector<Class> roots() const {
-        std::vector<Class> result;
-        for (Class c = 0; c < parent_.size(); ++c) {
-            if (parent_[c] == c) result.push_back(c);
+
+    Kind kind_of(Channel channel) const {
+        Kind kind;
+        const auto found = standings_.find(channel);
+        if (found == standings_.end()) return kind;
+        for (const auto& [axis, slab, places] : found->second) {
+            std::vector<std::int64_t> relative;
+            for (const auto place : places) relative.push_back(place - places.front());
+            kind.emplace_back(axis, std::move(relative));
+        }
+        return kind;
+    }
+
+    bool is_frozen(Channel channel) const { return !walk_.channels.frozen(channel).empty(); }
+
+    /// A channel inside a block that may move has its place there; any other is free, or fixed.
+    bool is_in_a_block(Channel channel) const {
+        const Channel owner = walk_.channels.owner(channel);
+        return owner >= 0 && !is_frozen(owner) && blocks_alike(owner).size() > 1;
+    }
+
+    void group_free_channels() {
+        // Channels of a block that stays where it is may change places among themselves only.
+        std::map<std::pair<Channel, Kind>, std::vector<Channel>> alike;
+        for (const auto& [channel, standings] : standings_) {
+            if (is_frozen(channel) || owned_.contains(channel) || is_in_a_block(channel)) continue;
+            alike[{walk_.channels.owner(channel), kind_of(channel)}].push_back(channel);
+        }
+        for (const auto& [key, channels] : alike) {
+            if (channels.size() > 1) {
+                found_.push_back({channels.front(), group_of(channels)});
+            } else {
+                alone_.push_back(channels.front());
+            }
+        }
+    }
+
+    using BlockKind = std::tuple<Kind, std::map<Kind, std::size_t>>;
+    /// What two blocks must have in common: what they are themselves, and how many channels of which kind are inside.
+    BlockKind block_kind(Channel block) const {
+        std::map<Kind, std::size_t> inside;
+        for (const Channel channel : owned_.at(block)) {
+            Kind kind = kind_of(channel);
+            if (is_frozen(channel)) kind.emplace_back(walk_.axes.size(), std::vector<std::int64_t>{channel});
+            inside[kind] += 1;
+        }
+        return {kind_of(block), std::move(inside)};
+    }
+
+    const std::vector<Channel>& blocks_alike(Channel block) const {
+        if (alike_.empty()) {
+            for (const auto& [other, channels] : owned_) {
+                if (!is_frozen(other)) alike_[block_kind(other)].push_back(other);
+            }
+        }
+        return alike_.at(block_kind(block));
+    }
+
+    void group_blocks() {
+        for (const auto& [block, inside] : owned_) {
+            if (is_frozen(block)) continue;
+            const auto& blocks = blocks_alike(block);
+            if (blocks.front() != block) continue;  // once for all that are alike
+            if (blocks.size() == 1) {
+                if (standings_.contains(block)) alone_.push_back(block);
+                continue;
+            }
+            const int bond = bonds_++;
+            if (standings_.contains(block)) add_bound(blocks, blocks.size(), bond);
+            Kinds kinds;
+            for (const Channel channel : inside) kinds[kind_of(channel)];
+            for (auto& [kind, channels] : kinds) {
+                for (const Channel owner : blocks) {
+                    for (const Channel channel : owned_.at(owner)) {
+                        if (kind_of(channel) == kind) channels.push_back(channel);
+                    }
+                }
+                add_bound(channels, blocks.size(), bond);
+            }
+        }
+    }
+
+    void add_bound(const std::vector<Channel>& channels, std::size_t blocks, int bond) {
+        Group group = group_of(channels);
+        group.blocks = static_cast<std::int64_t>(blocks);
+        group.bond = bond;
+        found_.push_back({*std::min_element(channels.begin(), channels.end()), std::move(group)});
+    }
+
+    Group group_of(const std::vector<Channel>& channels) const {
+        Group group;
+        group.name = walk_.channels.name(channels.front());
+        group.size = static_cast<std::int64_t>(channels.size());
+        const auto& first = standings_.at(channels.front());
+        for (std::size_t k = 0; k < first.size(); ++k) {
+            const EntryAxis& on = walk_.axes[first[k].axis];
+            AxisUse use{.entry = on.entry, .axis = on.axis, .places = {}};
+            use.each = static_cast<std::int64_t>(first[k].places.size());
+            if (on.slabs.size() > 1) use.slabs = static_cast<std::int64_t>(on.slabs.size());
+            for (const Channel channel : channels) {
+                const Standing& standing = standings_.at(channel)[k];
+                use.places.insert(use.places.end(), standing.places.begin(), standing.places.end());
+                const auto slab = static_cast<std::int64_t>(standing.slab);
+                if (use.slabs > 0 && (use.slab_of.empty() || use.slab_of.back() != slab))
+                    use.slab_of.push_back(slab);
+            }
+            group.uses.push_back(std::move(use));
+        }
+        group.sight = sight_of(channels);
+        return group;
+    }
+
+    /// The last operation that shows every channel at one place of its own; else the last that shows them equally often.
+    Group::Sight sight_of(const std::vector<Channel>& channels) const {
+        Group::Sight best;
+        for (auto sight = walk_.sights.rbegin(); sight != walk_.sights.rend(); ++sight) {
+            const auto found = sight_of(channels, *sight);
+            if (found.places.empty()) continue;
+            if (found.each == 1) return found;
+            if (best.places.empty()) best = found;
+        }
+        return best;
+    }
+
+    Group::Sight sight_of(const std::vector<Channel>& channels, const Sight& sight) const {
+        std::map<Channel, std::vector<std::int64_t>> places;
+        for (std::size_t i = 0; i < sight.line.size(); ++i)
+            places[walk_.channels.find(sight.line[i])].push_back(static_cast<std::int64_t>(i));
+        Group::Sight result{sight.operation, sight.axis, {}, 1};
+        for (const Channel channel : channels) {
+            const auto found = places.find(channel);
+            if (found == places.end() || found->second.size() != places.at(channels.front()).size())
+                return {};
+            result.each = static_cast<std::int64_t>(found->second.size());
+            result.places.insert(result.places.end(), found->second.begin(), found->second.end());
         }
         return result;
     }
 
-  private:
-    std::vector<Class> parent_;
-    std::vector<Channels> channels_;
-};
-
-/// The walk: one rule for each operation. Inside a rule `operation_` is the operation's place in the graph.
-class Walk {
-  public:
-    explicit Walk(const model::ModelGraph& graph) : graph_(graph) {
-        const Class input = classes_.open("input", graph.input_shape().front(), 0);
-        classes_.freeze(input, "input");
-        sections_.push_back({{input, 1}});
-        for (operation_ = 0; operation_ < graph.operations.size(); ++operation_) {
-            sections_.push_back(std::visit([this](const auto& kind) { return rule(kind); }, step().kind));
-        }
-        for (const Section& section : sections_.back()) classes_.freeze(section.channels, "output");
-    }
-
-    ChannelClasses& classes() { return classes_; }
-
-  private:
-    const model::Operation& step() const { return graph_.operations[operation_]; }
-    const Sections& input() const { return sections_[static_cast<std::size_t>(step().inputs.front())]; }
-    const std::vector<std::int64_t>& input_shape() const {
-        return graph_.shapes[static_cast<std::size_t>(step().inputs.front())];
-    }
-
-    Sections rule(const model::Linear& linear) {
-        mark(linear.weight, 1, input());
-        return opened(linear.weight, linear.bias);
-    }
-
-    Sections rule(const model::Conv2d& convolution) {
-        if (convolution.groups == 1) {
-            mark(convolution.weight, 1, input());
-            return opened(convolution.weight, convolution.bias);
-        }
-        if (convolution.groups == input_shape().front()) return depthwise(convolution);
-        for (const Section& section : input()) classes_.freeze(section.channels, "grouped convolution");
-        const Sections output = opened(convolution.weight, convolution.bias);
-        classes_.freeze(output.front().channels, "grouped convolution");
-        return output;
-    }
-
-    /// Every input channel makes its own `out / groups` output channels: they follow it as a block.
-    Sections depthwise(const model::Conv2d& convolution) {
-        const std::int64_t each = shape_of(convolution.weight).front() / convolution.groups;
-        Sections output = input();
-        for (Section& section : output) section.block *= each;
-        mark(convolution.weight, 0, output);
-        mark(convolution.bias, 0, output);
-        return shown(output);
-    }
-
-    Sections rule(const model::BatchNorm& norm) {
-        for (const int entry : {norm.weight, norm.bias, norm.running_mean, norm.running_var})
-            mark(entry, 0, input());
-        return shown(input());
-    }
-
-    /// Over all features of a sample, or over the channels at each position: its statistics do not see their order.
-    Sections rule(const model::LayerNorm& norm) {
-        for (const int entry : {norm.weight, norm.bias}) mark(entry, 0, input());
-        return shown(input());
-    }
-
-    Sections rule(const model::Activation&) { return shown(input()); }
-    Sections rule(const model::MaxPool2d&) { return input(); }
-    Sections rule(const model::AvgPool2d&) { return input(); }
-
-    /// [C, H, W] → [C·H·W]: every channel becomes a block of its H·W positions.
-    Sections rule(const model::Flatten&) {
-        const auto& shape = input_shape();
-        const std::int64_t positions =
-            std::accumulate(shape.begin() + 1, shape.end(), std::int64_t{1}, std::multiplies<>());
-        Sections output = input();
-        for (Section& section : output) section.block *= positions;
-        return output;
-    }
-
-    const std::vector<std::int64_t>& shape_of(int entry) const {
-        return graph_.layout->entries()[static_cast<std::size_t>(entry)].shape;
-    }
-
-    /// New channels, made by the operation's weight [out, …] and bias [out].
-    Sections opened(int weight, int bias) {
-        const Sections output{{classes_.open(step().name, shape_of(weight).front(), operation_), 1}};
-        mark(weight, 0, output);
-        mark(bias, 0, output);
-        return output;
-    }
-
-    /// Axis `axis` of a tensor lies like `sections`. Entry -1: the operation has no such tensor.
-    void mark(int entry, std::int64_t axis, const Sections& sections) {
-        if (entry < 0) return;
-        std::int64_t offset = 0;
-        for (const auto& [channels, block] : sections) {
-            classes_[channels].uses.push_back({static_cast<std::size_t>(entry), axis, offset, block});
-            offset += classes_[channels].size * block;
+    /// Groups of one module (the two ends of a padded shortcut, heads' queries and values) get numbers.
+    void name_apart() {
+        std::map<std::string, int> times, met;
+        for (const Group& group : result_.groups) times[group.name] += 1;
+        for (Group& group : result_.groups) {
+            if (times[group.name] > 1) group.name += "#" + std::to_string(++met[group.name]);
         }
     }
 
-    /// The operation's output shows the channels as they are on axis 1: matching on activations may look here.
-    Sections shown(const Sections& sections) {
-        if (sections.size() == 1 && sections.front().block == 1) {
-            classes_[sections.front().channels].activation = operation_;
+    void number_bonds() {
+        std::map<int, int> number;
+        for (Group& group : result_.groups) {
+            if (group.bond >= 0)
+                group.bond = number.try_emplace(group.bond, static_cast<int>(number.size())).first->second;
         }
-        return sections;
+    }
+
+    void note_frozen() {
+        std::map<Channel, bool> covered;
+        for (const auto& [channel, standings] : standings_) {
+            const std::string& reason = walk_.channels.frozen(channel);
+            const bool is_border = reason == "input" || reason == "output" ||
+                                   reason == "symbols of the input" || reason == "fixed positions" ||
+                                   reason == "a single channel";
+            if (!is_border) covered[channel] = reason.empty();
+        }
+        for (const Channel channel : alone_) covered.erase(channel);  // alone there is nothing to permute
+        result_.hidden_channels = static_cast<std::int64_t>(covered.size());
+        for (const auto& [channel, yes] : covered) result_.covered_channels += yes ? 1 : 0;
+
+        for (const EntryAxis& axis : walk_.axes) {
+            std::vector<std::string> reasons;
+            for (const Line& slab : axis.slabs) {
+                for (const Channel member : slab) {
+                    const Channel channel = walk_.channels.find(member);
+                    std::string reason = walk_.channels.frozen(channel);
+                    if (std::find(alone_.begin(), alone_.end(), channel) != alone_.end())
+                        reason = "a single channel";
+                    if (!reason.empty() && std::find(reasons.begin(), reasons.end(), reason) == reasons.end())
+                        reasons.push_back(reason);
+                }
+            }
+            for (const std::string& reason : reasons)
+                result_.frozen.push_back({axis.entry, axis.axis, reason});
+        }
     }
 
     const model::ModelGraph& graph_;
-    std::size_t operation_ = 0;
-    ChannelClasses classes_;
-    std::vector<Sections> sections_;  ///< of each value
+    const Walk& walk_;
+    std::map<Channel, std::vector<Standing>> standings_;  ///< by channel that stands for itself
+    std::map<Channel, std::vector<Channel>> owned_;       ///< by block
+    mutable std::map<BlockKind, std::vector<Channel>> alike_;
+    std::vector<Channel> alone_;  ///< not frozen, but like no other
+    std::vector<Found> found_;
+    int bonds_ = 0;
+    Symmetries result_;
 };
 
-/// Share of the trainable elements that lie on a moved stretch of some axis.
+/// Share of the trainable elements that lie on a moved place of some axis.
 double covered_share(const model::Layout& layout, const std::vector<Group>& groups) {
     if (layout.trainable_size() == 0) return 0.0;
     const auto& entries = layout.entries();
-    // fixed[entry][axis]: elements of the axis that no group moves
+    // fixed[entry][axis]: places of the axis that no group moves
     std::vector<std::vector<std::int64_t>> fixed;
     for (const model::Entry& entry : entries) fixed.push_back(entry.shape);
     for (const Group& group : groups) {
         for (const AxisUse& use : group.uses) {
-            fixed[use.entry][static_cast<std::size_t>(use.axis)] -= group.size * use.block;
+            const auto moved =
+                static_cast<std::int64_t>(use.places.size()) / std::max<std::int64_t>(use.slabs, 1);
+            fixed[use.entry][static_cast<std::size_t>(use.axis)] -= moved;
         }
     }
     std::int64_t covered = 0;
@@ -195,20 +285,17 @@ double covered_share(const model::Layout& layout, const std::vector<Group>& grou
 
 }  // namespace
 
-Symmetries derive(const model::ModelGraph& graph) {
-    Walk walk(graph);
-    Symmetries result;
-    for (const Class c : walk.classes().roots()) {
-        Channels& channels = walk.classes()[c];
-        if (channels.frozen.empty() && channels.size == 1) channels.frozen = "a single channel";
-        if (channels.frozen.empty()) {
-            result.groups.push_back(
-                {channels.name, channels.size, std::move(channels.uses), channels.activation.value_or(0)});
-            continue;
-        }
-        for (const AxisUse& use : channels.uses)
-            result.frozen.push_back({use.entry, use.axis, channels.frozen});
+std::optional<std::int64_t> AxisUse::run() const {
+    if (slabs > 0) return {};
+    for (std::size_t i = 0; i < places.size(); ++i) {
+        if (places[i] != places.front() + static_cast<std::int64_t>(i)) return {};
     }
+    return places.front();
+}
+
+Symmetries derive(const model::ModelGraph& graph) {
+    const Walk walk(graph);
+    Symmetries result = Grouping(graph, walk).symmetries();
     result.coverage = covered_share(*graph.layout, result.groups);
     return result;
 }

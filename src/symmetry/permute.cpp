@@ -1,6 +1,7 @@
-#include <ATen/ops/index_select.h>
+#include <torch/types.h>
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <optional>
 #include <stdexcept>
@@ -25,23 +26,42 @@ std::vector<std::vector<Action>> actions_by_entry(const model::Layout& layout, c
     return actions;
 }
 
-/// The source of every element along `axis`, all actions on it combined; nothing when none of them moves anything.
+/// The source of every place along `axis`, all actions on it combined; nothing when none of them moves anything.
 std::optional<at::Tensor> source_index(std::int64_t length, std::int64_t axis,
                                        const std::vector<Action>& actions, const Permutations& permutations) {
     std::vector<std::int64_t> source(static_cast<std::size_t>(length));
     std::iota(source.begin(), source.end(), 0);
     bool moved = false;
     for (const auto& [group, use] : actions) {
-        if (use.axis != axis || is_identity(permutations[group])) continue;
+        if (use.axis != axis || use.slabs > 0 || is_identity(permutations[group])) continue;
         moved = true;
-        auto to = source.begin() + use.offset;
+        auto to = use.places.begin();
         for (const std::int64_t from : permutations[group]) {
-            std::iota(to, to + use.block, use.offset + from * use.block);
-            to += use.block;
+            for (std::int64_t k = 0; k < use.each; ++k)
+                source[static_cast<std::size_t>(*to++)] =
+                    use.places[static_cast<std::size_t>(from * use.each + k)];
         }
     }
     if (!moved) return {};
     return at::tensor(source, at::kLong);
+}
+
+/// The input axis of a grouped convolution: slab by slab, after its rows have moved (a slab's rows have then come with
+/// the block whose channels these are).
+at::Tensor moved_in_slabs(const at::Tensor& tensor, const AxisUse& use, const Permutation& permutation) {
+    const std::size_t inside = permutation.size() / use.slab_of.size();
+    auto slabs = tensor.chunk(use.slabs, 0);
+    for (std::size_t block = 0; block < use.slab_of.size(); ++block) {
+        std::vector<std::int64_t> source(static_cast<std::size_t>(tensor.size(use.axis)));
+        std::iota(source.begin(), source.end(), 0);
+        for (std::size_t c = block * inside; c < (block + 1) * inside; ++c) {
+            source[static_cast<std::size_t>(use.places[c])] =
+                use.places[static_cast<std::size_t>(permutation[c])];
+        }
+        auto& slab = slabs[static_cast<std::size_t>(use.slab_of[block])];
+        slab = slab.index_select(use.axis, at::tensor(source, at::kLong));
+    }
+    return at::cat(slabs, 0);
 }
 
 /// One index_select for each axis that moves.
@@ -51,13 +71,18 @@ at::Tensor moved(at::Tensor tensor, const std::vector<Action>& actions, const Pe
             tensor = tensor.index_select(axis, *index);
         }
     }
+    for (const auto& [group, use] : actions) {
+        if (use.slabs > 0 && !is_identity(permutations[group]))
+            tensor = moved_in_slabs(tensor, use, permutations[group]);
+    }
     return tensor;
 }
 
 void require_fitting(const Symmetries& symmetries, const Permutations& permutations) {
     bool fits = permutations.size() == symmetries.groups.size();
     for (std::size_t g = 0; fits && g < permutations.size(); ++g) {
-        fits = static_cast<std::int64_t>(permutations[g].size()) == symmetries.groups[g].size;
+        fits = static_cast<std::int64_t>(permutations[g].size()) == symmetries.groups[g].size &&
+               respects_blocks(symmetries.groups[g], permutations[g]);
     }
     if (!fits) throw std::logic_error("permutations that do not belong to these symmetry groups");
 }
@@ -75,8 +100,34 @@ Permutations identity(const Symmetries& symmetries) {
 
 Permutations random_permutations(const Symmetries& symmetries, core::Random& random) {
     Permutations result;
-    for (const Group& group : symmetries.groups) result.push_back(random.permutation(group.size));
+    std::map<int, Permutation> of_bond;
+    for (const Group& group : symmetries.groups) {
+        if (group.bond < 0) {
+            result.push_back(random.permutation(group.size));
+            continue;
+        }
+        const auto known = of_bond.find(group.bond);
+        const Permutation blocks =
+            known != of_bond.end() ? known->second : of_bond[group.bond] = random.permutation(group.blocks);
+        const std::int64_t inside = group.size / group.blocks;
+        Permutation& permutation = result.emplace_back();
+        for (const std::int64_t block : blocks) {
+            for (const std::int64_t channel : random.permutation(inside))
+                permutation.push_back(block * inside + channel);
+        }
+    }
     return result;
+}
+
+bool respects_blocks(const Group& group, const Permutation& permutation) {
+    if (group.blocks <= 1) return true;
+    const auto inside = static_cast<std::size_t>(group.size / group.blocks);
+    for (std::size_t i = 0; i < permutation.size(); ++i) {
+        if (permutation[i] / static_cast<std::int64_t>(inside) !=
+            permutation[i - i % inside] / static_cast<std::int64_t>(inside))
+            return false;
+    }
+    return true;
 }
 
 bool is_identity(const Permutation& permutation) {
@@ -124,12 +175,13 @@ model::Parameters permute(const model::Parameters& parameters, const Symmetries&
 
 at::Tensor permuted_entry(const model::Parameters& parameters, std::size_t entry,
                           const Symmetries& symmetries, const Permutations& permutations,
-                          std::size_t except) {
+                          const std::vector<std::size_t>& except, std::int64_t except_axis) {
     std::vector<Action> actions;
     for (std::size_t g = 0; g < symmetries.groups.size(); ++g) {
-        if (g == except) continue;
+        const bool is_except = std::find(except.begin(), except.end(), g) != except.end();
         for (const AxisUse& use : symmetries.groups[g].uses) {
-            if (use.entry == entry) actions.push_back({g, use});
+            if (use.entry != entry || (is_except && (except_axis < 0 || use.axis == except_axis))) continue;
+            actions.push_back({g, use});
         }
     }
     return moved(parameters.view(entry), actions, permutations);

@@ -30,6 +30,22 @@ analysis:
   measures: [ladder, sign_consistency, barrier, variance_ratio]
 """
 
+# 65 different characters and more; three speakers, the first of whom says most.
+SPEECHES = "\n\n".join(
+    f"{'ANNA' if i % 4 < 2 else 'BERT' if i % 4 == 2 else 'CARL'}:\nLine {i * i} says:\n{chr(48 + i % 75)}{chr(48 + i % 75)}, ¿no?"
+    for i in range(150))
+
+TEXT = """
+name: text
+data:
+  dataset: {kind: text, path: play.txt, clients_by: speaker, min_text: 100, window: 7, stride: 4}
+  partition: {scheme: natural, clients: 3}
+  holdout: 40
+model: {kind: mlp, hidden: [12]}
+clients: {algorithm: {kind: adam, lr: 0.003}, batch_size: 16}
+server: {rounds: 2, fusion: [mean]}
+"""
+
 
 def command_line(*words, ranks=1):
     launcher = ["mpirun", "--oversubscribe", "-n", str(ranks)] if ranks > 1 else []

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import unittest
 
-from support import PROGRAM, TINY, Case
+from support import PROGRAM, SPEECHES, TEXT, TINY, Case
 
 
 class Run(Case):
@@ -183,6 +183,27 @@ class Others(Case):
         for client in result["clients"]:
             self.assertEqual(sum(client["labels"]), client["samples"])
         self.assertIn("5 clients, 540 samples", self.succeed("partition", config, "--clients", "2").stdout)
+
+    def test_partition_by_speaker(self):
+        self.write("play.txt", SPEECHES)
+        config = self.write("text.yaml", TEXT)
+        result = self.json("partition", config)
+        self.assertEqual([client["name"] for client in result["clients"]], ["ANNA", "BERT", "CARL"])
+        self.assertGreater(result["classes"], 65)
+        self.assertEqual(len(result["clients"][0]["labels"]), result["classes"])
+        self.assertGreater(result["clients"][0]["samples"], 1.8 * result["clients"][1]["samples"])
+        shown = self.succeed("partition", config).stdout
+        self.assertRegex(shown, r"(?m)^client +name +samples +labels +most frequent$")
+        self.assertRegex(shown, r"(?m)^ +0 +ANNA +\d+ +\d+ +'.{1,2}' \d+%, '.{1,2}' \d+%")
+        self.assertLess(max(map(len, shown.splitlines())), 100)
+        blocks = self.json("partition", config, "data.dataset.clients_by=block", "data.partition.clients=9")
+        self.assertEqual(len(blocks["clients"]), 9)
+        self.assertNotIn("name", blocks["clients"][0])
+        sizes = [client["samples"] for client in blocks["clients"]]
+        self.assertLess(max(sizes) / min(sizes), 1.5)
+        failed = self.call("partition", config, "data.partition.clients=4")
+        self.assertEqual(failed.returncode, 2)
+        self.assertIn("4 clients are more than the 3 speakers", failed.stderr)
 
     def test_list(self):
         everything = self.succeed("list").stdout

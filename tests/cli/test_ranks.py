@@ -6,7 +6,7 @@ import subprocess
 import time
 import unittest
 
-from support import ENVIRONMENT, TINY, Case, command_line
+from support import ENVIRONMENT, SPEECHES, TEXT, TINY, Case, command_line
 
 CNN = """
 name: cnn
@@ -34,7 +34,8 @@ LONG = [f"server.rounds={ROUNDS}", "clients.epochs=3000", "analysis.measures=[]"
 
 class Ranks(Case):
     def test_same_bits_on_one_two_three_and_five(self):
-        for name, text in (("tiny", TINY), ("cnn", CNN)):
+        self.write("play.txt", SPEECHES)
+        for name, text in (("tiny", TINY), ("cnn", CNN), ("text", TEXT)):
             config = self.write(name + ".yaml", text)
             reference = None
             for ranks in (1, 2, 3, 5):

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,12 +18,14 @@ struct MatchResult {
     symmetry::Permutations permutations;  ///< apply to B
     double objective = 0;  ///< weight matching: ⟨A, π(B)⟩ over trainable entries; activation: Σ correlation
     int sweeps = 0;
+    int starts = 1;  ///< of weight matching; the others found nothing better
 };
 
 struct WeightMatchingOptions {
     int max_sweeps = 100;
     double tolerance = 1e-12;  ///< a group must gain more than this (relative to the objective's scale)
     int restarts = 1;  ///< runs in all: the first starts at the identity, the others at random permutations
+    double enough = std::numeric_limits<double>::infinity();  ///< no more starts once the objective reaches this
 };
 
 /// Weight matching (Ainsworth, Hayase & Srinivasa, Git Re-Basin, ICLR 2023, algorithm 1): coordinate descent over groups

@@ -32,6 +32,8 @@ class LocalStep {
     virtual const at::Tensor& gradient() const = 0;
     /// `autograd` or `compiled`
     virtual std::string name() const = 0;
+    /// Where dropout draws from until the next call. Without dropout in the graph: no effect.
+    virtual void draw_from(const core::Random&) {}
 };
 
 /// Autograd through the interpreter: works for every graph, and is the oracle of any other.

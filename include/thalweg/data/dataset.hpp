@@ -53,6 +53,13 @@ struct Normalisation {
     std::vector<double> deviation;
 };
 
+/// A natural client that is a piece of the training set: samples begin…end-1 of train().
+struct NaturalPart {
+    std::string name;  ///< for people; empty when the data have none
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+};
+
 /// A data set: training and test samples of one shape. Registry kind `dataset`.
 class Dataset {
   public:
@@ -64,16 +71,23 @@ class Dataset {
     /// [C, H, W] or [features].
     virtual std::vector<std::int64_t> sample_shape() const = 0;
     virtual std::int64_t classes() const = 0;
+    /// What people call a class; its number unless the data know better.
+    virtual std::string class_name(std::int64_t label) const { return std::to_string(label); }
     /// For whoever feeds a trained model elsewhere.
     virtual Normalisation normalisation() const { return {}; }
     /// All training samples; nullptr when the set exists only client by client (`synthetic`).
     virtual std::shared_ptr<const SampleSet> train() const = 0;
     virtual std::shared_ptr<const SampleSet> test() const = 0;
 
-    /// For data sets that say themselves who holds what (partition scheme `natural`): whether they do, how
-    /// many samples client `client` of any number of clients holds (cheap: no samples are made), and those
-    /// samples, made on demand.
+    /// Whether the data set says itself who holds what (partition scheme `natural`). One that has a train()
+    /// answers natural_parts, one that exists only client by client the three functions below it.
     virtual bool has_natural_clients() const { return false; }
+    /// Who holds which training samples when the resolved `data.partition` section is `partition`: one part, with
+    /// a sample at least, for each of its `clients`; samples in no part are nobody's. UsageError at the section's
+    /// option when the data cannot be divided so.
+    virtual std::vector<NaturalPart> natural_parts(const core::Value& partition) const;
+    /// How many samples client `client` of any number of clients holds (cheap: no samples are made), and those
+    /// samples, made on demand.
     virtual std::int64_t natural_size(std::int64_t client) const;
     virtual std::shared_ptr<const SampleSet> natural_client(std::int64_t client) const;
     /// `count` samples that no client and no test sample shares, for the server's hold-out, when train() is

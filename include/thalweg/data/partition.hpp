@@ -49,17 +49,24 @@ class FederatedData {
     /// nullptr when `holdout` is 0.
     std::shared_ptr<const SampleSet> holdout() const { return holdout_; }
     std::shared_ptr<const SampleSet> test() const { return dataset_->test(); }
-    /// Training-set indices of the client's samples; empty for natural data.
+    /// What the data set calls the client (natural clients only), or an empty text.
+    std::string client_name(std::int64_t client) const;
+    /// Training-set indices of the client's samples; empty for data that exist only client by client.
     std::span<const std::uint32_t> indices(std::int64_t client) const;
-    /// Training-set indices of the hold-out; empty for natural data.
+    /// Training-set indices of the hold-out; empty for data that exist only client by client.
     std::span<const std::uint32_t> holdout_indices() const { return holdout_indices_; }
     /// Samples of each label at the client [classes]. Natural data are generated for it.
     std::vector<std::int64_t> label_histogram(std::int64_t client) const;
 
   private:
+    void draw_holdout(std::int64_t holdout, std::uint64_t seed);
+    Assignment split(const Partitioner& partitioner, std::uint64_t seed) const;
+    Assignment take_parts(const core::Value& partition);
+
     std::shared_ptr<const Dataset> dataset_;
     std::int64_t clients_ = 0;
-    bool natural_ = false;
+    bool generated_ = false;  ///< client by client; there is no training set
+    std::vector<std::string> names_;
     std::shared_ptr<const Assignment> assignment_;
     std::vector<std::uint32_t> holdout_indices_;
     std::shared_ptr<const SampleSet> holdout_;

@@ -1,72 +1,34 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "thalweg/core/random.hpp"
 #include "thalweg/core/value.hpp"
+#include "thalweg/model/operations.hpp"
 #include "thalweg/model/parameters.hpp"
 
 namespace thalweg::model {
 
-/// The operations of a graph. Numbers named after entries index Layout::entries(); -1 means "has none".
-struct Linear {
-    int weight;  ///< [out, in]
-    int bias;    ///< [out] or -1
+/// How an entry of the flat vector starts.
+struct Initial {
+    enum class Kind { constant, uniform, normal } kind = Kind::constant;
+    double amount = 0;  ///< the constant, the bound ±amount, or the standard deviation
 };
-struct Conv2d {
-    int weight;  ///< [out, in / groups, kernel_h, kernel_w]
-    int bias;    ///< [out] or -1
-    std::array<std::int64_t, 2> stride{1, 1};
-    std::array<std::int64_t, 2> padding{0, 0};
-    std::array<std::int64_t, 2> dilation{1, 1};
-    std::int64_t groups = 1;
-};
-/// Over axis 1 of [N, C] or [N, C, H, W].
-struct BatchNorm {
-    int weight, bias, running_mean, running_var;
-    int counter;  ///< index among Layout::counters()
-    double momentum = 0.1;
-    double epsilon = 1e-5;
-};
-/// Over everything but the batch axis of [N, C] (an MLP); for images over the channel axis at each position,
-/// as ConvNeXt's channel-first layer norm does, so that channels stay permutable.
-struct LayerNorm {
-    int weight, bias;
-    double epsilon = 1e-5;
-};
-enum class ActivationKind { relu, tanh, gelu };
-struct Activation {
-    ActivationKind kind;
-};
-struct MaxPool2d {
-    std::array<std::int64_t, 2> kernel, stride, padding{0, 0};
-};
-struct AvgPool2d {
-    std::array<std::int64_t, 2> kernel, stride, padding{0, 0};
-};
-/// [N, …] to [N, product of the rest].
-struct Flatten {};
 
-using OperationKind =
-    std::variant<Linear, Conv2d, BatchNorm, LayerNorm, Activation, MaxPool2d, AvgPool2d, Flatten>;
-
-/// One step of the graph: reads values, writes one value. Value 0 is the input; operation i of a graph writes
-/// value i + 1.
-struct Operation {
-    /// The module's name (`layers.0`); for modules without parameters the kind with a number (`relu_1`).
+/// One name of a Python state_dict: an entry of the layout (tied ones have several names), a counter, or a tensor that
+/// training leaves alone.
+struct StateItem {
+    enum class Kind { entry, counter, fixed };
     std::string name;
-    OperationKind kind;
-    std::vector<int> inputs;
-    int output = 0;
+    Kind kind = Kind::entry;
+    std::size_t index = 0;
 };
-
-std::string kind_name(const OperationKind& kind);
 
 /// A model: an immutable list of operations in execution order. The last one's value is the output, the
 /// logits [N, classes].
@@ -74,13 +36,27 @@ struct ModelGraph {
     std::vector<Operation> operations;
     std::shared_ptr<const Layout> layout;
     std::vector<std::vector<std::int64_t>> shapes;  ///< of each value, for one sample (no batch axis)
-    core::Value spec;                               ///< resolved `model` section plus `input` and `classes`
+    std::vector<at::Tensor> constants;  ///< what Constant operations give; not part of the model's state
+    std::vector<Initial> initial;       ///< how each entry starts, by index
+    core::Value spec;                   ///< resolved `model` section plus `input` and `classes`
+    /// Of imported models: the state_dict's names in Python's order, and its tensors that are neither entry nor counter
+    /// (masks, positions, unused parameters), which are written back as they were.
+    std::vector<StateItem> state;
+    std::vector<at::Tensor> fixed;
+    /// Of imported models: the values that training starts from, instead of what `initial` says.
+    std::shared_ptr<const Parameters> start;
+    /// `state`, or the layout's own names in state_dict order.
+    std::vector<StateItem> state_items() const;
     /// Hash-free description for messages: `mlp 784-200-200-10 (199,210 parameters)`.
     std::string summary() const;
     const std::vector<std::int64_t>& input_shape() const { return shapes.front(); }
     std::int64_t classes() const { return shapes.back().back(); }
-    /// Indexes of the operations that are Linear or Conv2d, in order.
+    /// Indexes of the operations that are Linear or Convolution, in order.
     std::vector<std::size_t> affine_operations() const;
+    /// Where an operation's output has its channels: the last axis where it works on that one (Linear, Embedding,
+    /// LayerNorm, Attention, Lstm), else axis 1; and how many they are.
+    std::int64_t channel_axis(std::size_t operation) const;
+    std::int64_t channels(std::size_t operation) const;
     /// The operations that read value `value`.
     std::vector<std::size_t> consumers(int value) const;
 };
@@ -91,20 +67,48 @@ class GraphBuilder {
   public:
     explicit GraphBuilder(std::vector<std::int64_t> input_shape);
     static constexpr int input = 0;
+    using Pair = std::array<std::int64_t, 2>;
 
+    // Modules with parameters. `name` is the module's in a state_dict.
     int linear(const std::string& name, int from, std::int64_t out, bool bias = true);
-    int conv2d(const std::string& name, int from, std::int64_t out, std::array<std::int64_t, 2> kernel,
-               std::array<std::int64_t, 2> stride = {1, 1}, std::array<std::int64_t, 2> padding = {0, 0},
-               bool bias = true);
+    int conv2d(const std::string& name, int from, std::int64_t out, Pair kernel, Pair stride = {1, 1},
+               Pair padding = {0, 0}, bool bias = true, std::int64_t groups = 1);
     int batch_norm(const std::string& name, int from);
-    int layer_norm(const std::string& name, int from);
-    int activation(int from, ActivationKind kind);
-    int max_pool2d(int from, std::array<std::int64_t, 2> kernel, std::array<std::int64_t, 2> stride,
-                   std::array<std::int64_t, 2> padding = {0, 0});
-    int avg_pool2d(int from, std::array<std::int64_t, 2> kernel, std::array<std::int64_t, 2> stride,
-                   std::array<std::int64_t, 2> padding = {0, 0});
+    /// Over the last axis of [T, E] and [features]; over the channels at each position of an image.
+    int layer_norm(const std::string& name, int from, double epsilon = 1e-5);
+    int group_norm(const std::string& name, int from, std::int64_t groups);
+    int embedding(const std::string& name, int from, std::int64_t symbols, std::int64_t channels);
+    /// An LSTM of one layer; entries `name.weight_ih_l{layer}`, … as in torch.nn.LSTM.
+    int lstm(const std::string& name, int from, std::int64_t hidden, int layer = 0);
+    /// A trainable tensor of a shape of its own, seen as a sample of `shape`.
+    int parameter(const std::string& name, Sizes entry_shape, Sizes shape, Initial initial);
+
+    // Operations without parameters.
+    int activation(int from, ActivationKind kind, double first = 0, double second = 0);
+    int max_pool2d(int from, Pair kernel, Pair stride, Pair padding = {0, 0});
+    int avg_pool2d(int from, Pair kernel, Pair stride, Pair padding = {0, 0});
+    int adaptive_avg_pool2d(int from, Pair output);
     int flatten(int from);
-    const std::vector<std::int64_t>& shape(int value) const;
+    int reshape(int from, Sizes shape);
+    int permute(int from, Sizes order);
+    int slice(int from, std::int64_t axis, std::int64_t start, std::int64_t end, std::int64_t step = 1);
+    int cat(const std::vector<int>& from, std::int64_t axis);
+    int add(int first, int second);
+    int multiply(int first, int second);
+    int dropout(int from, double p);
+    int mean(int from, Sizes axes);
+    int pad(int from, Sizes amounts);
+    int attention(int queries, int keys, int values, std::int64_t heads, bool causal);
+
+    /// Any operation. Its entries are numbers that `entry` gave.
+    int append(std::string name, OperationKind kind, std::vector<int> inputs);
+    /// A new entry; for `append`, and for entries that several operations share. Buffers have roles of buffers.
+    int entry(std::string name, Sizes shape, Role role, Initial initial);
+    int counter(std::string name);
+    std::int64_t constant(at::Tensor tensor);
+    /// How the entry `name` starts, instead of PyTorch's default; std::logic_error when there is none.
+    void start(const std::string& name, Initial initial);
+    const Sizes& shape(int value) const;
 
     /// Lays the parameters out (trainable first, then buffers) and ends the building.
     ModelGraph build(core::Value spec) &&;
@@ -112,15 +116,15 @@ class GraphBuilder {
   private:
     struct Pending {
         std::string name;
-        std::vector<std::int64_t> shape;
         Role role;
+        Initial initial;
     };
-    int append(std::string name, OperationKind kind, int from, std::vector<std::int64_t> shape);
-    int pend(std::string name, std::vector<std::int64_t> shape, Role role);
     std::vector<Operation> operations_;
-    std::vector<std::vector<std::int64_t>> shapes_;
+    std::vector<Sizes> shapes_;
     std::vector<Pending> pending_;
+    std::vector<Sizes> pending_shapes_;
     std::vector<std::string> counters_;
+    std::vector<at::Tensor> constants_;
 };
 
 /// Builds the model a resolved `model` section describes for samples of `input_shape` ([C, H, W] or
@@ -134,8 +138,12 @@ ModelGraph build_model(const core::Value& options, const std::vector<std::int64_
 /// valid.
 ModelGraph build_model_from_spec(const core::Value& spec);
 
-/// PyTorch's default initialisation: weights and biases uniform in ±1/√fan_in, norm scales 1, shifts and
-/// running means 0, running variances 1. The draws go through the entries in layout order.
+/// The tensor that an item of `graph.state_items()` stands for; shares memory with the parameters.
+at::Tensor state_tensor(const ModelGraph& graph, const Parameters& parameters, const StateItem& item);
+
+/// The graph's `start` if it has one, else as its `initial` says; the draws go through the entries in layout order. What the builder's methods say is
+/// PyTorch's default: weights and biases uniform in ±1/√fan_in (of an LSTM ±1/√hidden), embeddings normal, norm scales 1,
+/// shifts and running means 0, running variances 1.
 Parameters initialise(const ModelGraph& graph, core::Random& random);
 
 }  // namespace thalweg::model

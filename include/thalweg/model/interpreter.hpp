@@ -14,6 +14,8 @@ namespace thalweg::model {
 struct Views {
     std::vector<at::Tensor> entries;
     at::Tensor counters;
+    /// Where dropout draws from in train mode; std::logic_error when a graph needs it and there is none. Not owned.
+    core::Random* random = nullptr;
 };
 
 /// Views for inference: they share the memory of `parameters` and record nothing for autograd.

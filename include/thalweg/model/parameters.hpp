@@ -19,6 +19,9 @@ enum class Role {
     norm_shift,    ///< β of a norm
     running_mean,  ///< buffer of a batch norm
     running_var,   ///< buffer of a batch norm
+    slope,         ///< of a PReLU (starts at 0.25)
+    embedding,     ///< rows for symbols
+    free,          ///< a tensor of the model's own: positions, class tokens
 };
 
 std::string_view role_name(Role role);

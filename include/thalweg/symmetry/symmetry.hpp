@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,13 +17,21 @@ using Permutation = std::vector<std::int64_t>;
 /// One permutation for each group of a Symmetries, in its order.
 using Permutations = std::vector<Permutation>;
 
-/// A place where a group acts: elements [offset, offset + size·block) of an axis of a tensor, `block` neighbours moving
-/// together (a linear that follows a flattened convolution carries blocks of H·W).
+/// Where a group acts on an axis of a tensor: channel c stands at the places [c·each, (c + 1)·each) of the list, which move
+/// together (a linear that follows a flattened convolution has `each` = H·W).
+///
+/// `slabs` > 0: the weight of a grouped convolution. Its axis 0 is cut into so many slabs, and `axis` shows other channels
+/// in each: those of the group's block b stand in slab slab_of[b], and places[c] is where in its slab channel c stands.
 struct AxisUse {
     std::size_t entry;  ///< index into Layout::entries()
     std::int64_t axis;
-    std::int64_t offset = 0;
-    std::int64_t block = 1;
+    std::vector<std::int64_t> places;
+    std::int64_t each = 1;
+    std::int64_t slabs = 0;
+    std::vector<std::int64_t> slab_of{};
+
+    /// The first place, when the places are neighbours in order.
+    std::optional<std::int64_t> run() const;
 };
 
 /// Channels that may be permuted together without changing the function.
@@ -30,9 +39,21 @@ struct Group {
     std::string name;  ///< the module that produces the channels: `layers.0`
     std::int64_t size = 0;
     std::vector<AxisUse> uses;
+    /// Blocks of size ÷ blocks neighbouring channels (heads, groups of a convolution or a norm) that stay together:
+    /// inside a block channels move freely, and blocks move as wholes. 1: no such bounds.
+    std::int64_t blocks = 1;
+    /// Groups of one bond (≥ 0) have as many blocks, and move them alike: the queries and values of an attention.
+    int bond = -1;
     /// The operation whose output shows these channels last before they are consumed (after norm and activation, before
-    /// pooling and flattening): where activation matching looks. Channels are axis 1 of its output.
-    std::size_t activation = 0;
+    /// pooling and flattening): where activation matching looks. Where on axis `axis` says `places`. No operation
+    /// shows them all: `none`.
+    struct Sight {
+        static constexpr std::size_t none = static_cast<std::size_t>(-1);
+        std::size_t operation = none;
+        std::int64_t axis = 1;
+        std::vector<std::int64_t> places;
+        std::int64_t each = 1;  ///< places of a channel, as in AxisUse
+    } sight;
 };
 
 /// A tensor axis that must stay as it is, with the reason.
@@ -48,6 +69,8 @@ struct Symmetries {
     std::vector<Frozen> frozen;
     /// Share of the trainable elements that some group moves.
     double coverage = 0.0;
+    /// Channels between the model's input and output, and how many of them are in a group.
+    std::int64_t hidden_channels = 0, covered_channels = 0;
 };
 
 /// Reads the permutation groups off the graph by the rules of docs/algorithms.md: union-find over (tensor, axis)
@@ -55,7 +78,10 @@ struct Symmetries {
 Symmetries derive(const model::ModelGraph& graph);
 
 Permutations identity(const Symmetries& symmetries);
+/// A random element of every group, blocks and bonds respected.
 Permutations random_permutations(const Symmetries& symmetries, core::Random& random);
+/// True when the permutation moves the group's blocks as wholes.
+bool respects_blocks(const Group& group, const Permutation& permutation);
 bool is_identity(const Permutation& permutation);
 Permutation inverse(const Permutation& permutation);
 /// The permutation that acts like `first`, then `second`: result[i] = first[second[i]].
@@ -67,8 +93,27 @@ Permutations compose(const Permutations& first, const Permutations& second);
 model::Parameters permute(const model::Parameters& parameters, const Symmetries& symmetries,
                           const Permutations& permutations);
 
-/// One entry with the permutations of all groups but `except` applied (pass groups.size() for "all").
+/// One entry with the permutations of all groups but `except` applied; `except_axis` ≥ 0: of those, too, but on that axis.
 at::Tensor permuted_entry(const model::Parameters& parameters, std::size_t entry,
-                          const Symmetries& symmetries, const Permutations& permutations, std::size_t except);
+                          const Symmetries& symmetries, const Permutations& permutations,
+                          const std::vector<std::size_t>& except, std::int64_t except_axis = -1);
+
+/// What a proof by random elements found.
+struct Proof {
+    double max_error = 0;  ///< ‖f(π(θ)) − f(θ)‖∞ over all draws, in double, relative to max(1, ‖f(θ)‖∞)
+    int draws = 0;              ///< random elements, every group moved in each
+    std::int64_t elements = 0;  ///< of the parameter vector that a draw moved, at least
+};
+
+/// Proves the symmetries on the spot: random parameters (running statistics and norms, too), random inputs, random
+/// elements of every group at once and of one group at a time; the model's function must not change. Evaluation mode, in
+/// double. An error above about 1e-9 is a wrong group. Not collective.
+Proof verify(const model::ModelGraph& graph, const Symmetries& symmetries, core::Random& random,
+             int draws = 3);
+
+/// Parameters for proofs: the graph's initial ones, with every norm's and batch norm's entries drawn at random, in double.
+model::Parameters random_parameters(const model::ModelGraph& graph, core::Random& random);
+/// Inputs [count, input shape…] in double: normal numbers, or symbols where the graph begins with an embedding.
+at::Tensor random_inputs(const model::ModelGraph& graph, std::int64_t count, core::Random& random);
 
 }  // namespace thalweg::symmetry

@@ -24,7 +24,9 @@ class Natural final : public Partitioner {
 const core::Registration<std::unique_ptr<Partitioner>> registration{
     {.kind = "partitioner",
      .name = "natural",
-     .help = "the data set says who holds what (synthetic), each client made when it is asked for",
+     .help = "the data set says who holds what: synthetic generates clients as they are asked for, text is "
+             "divided by "
+             "speaker or block",
      .citation = "",
      .options = {clients_option()}},
     [](const core::Value& options) { return std::make_unique<Natural>(options); }};

@@ -61,7 +61,7 @@ double matched_correlation(const model::ModelGraph& graph, const symmetry::Symme
                            const symmetry::Permutations& permutations) {
     double sum = 0;
     for (std::size_t g = 0; g < symmetries.groups.size(); ++g) {
-        const auto at_operation = symmetries.groups[g].activation;
+        const auto at_operation = symmetries.groups[g].sight.operation;
         const auto out = [&](const model::Parameters& model) {
             return model::forward(graph, model::views(model), x, model::Mode::evaluate, {}, at_operation)
                 .to(at::kDouble);

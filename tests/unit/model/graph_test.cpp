@@ -66,7 +66,7 @@ TEST(Cnn, NiidBenchHasThePublishedShape) {
     EXPECT_EQ(graph.layout->trainable_size(), 44426);
     EXPECT_EQ(graph.summary(), "cnn 1x28x28-6-16-120-84-10 (44,426 parameters)");
     EXPECT_THAT(operation_names(graph),
-                ElementsAre("conv1", "relu_1", "max_pool2d_1", "conv2", "relu_2", "max_pool2d_2", "flatten_1",
+                ElementsAre("conv1", "relu_1", "max_pool_1", "conv2", "relu_2", "max_pool_2", "flatten_1",
                             "fc1", "relu_3", "fc2", "relu_4", "fc3"));
 }
 
@@ -82,8 +82,8 @@ TEST(Cnn, BuildsWhatTheListSays) {
         "{conv: 5, kernel: 2}, {pool: 3, stride: 1}, {linear: 7}]}",
         {3, 16, 16}, 2);
     EXPECT_THAT(operation_names(graph),
-                ElementsAre("conv1", "norm1", "relu_1", "avg_pool2d_1", "conv2", "norm2", "relu_2",
-                            "max_pool2d_1", "flatten_1", "fc1", "norm3", "relu_3", "fc2"));
+                ElementsAre("conv1", "norm1", "relu_1", "avg_pool_1", "conv2", "norm2", "relu_2",
+                            "max_pool_1", "flatten_1", "fc1", "norm3", "relu_3", "fc2"));
     EXPECT_THAT(graph.shapes[1], ElementsAre(4, 8, 8));
     EXPECT_THAT(graph.shapes[4], ElementsAre(4, 4, 4));
     EXPECT_THAT(graph.shapes[5], ElementsAre(5, 3, 3));

@@ -75,6 +75,17 @@ std::string screen_of(const std::string& text) {
     return screen + line;
 }
 
+class ProgressOnATerminal : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        int terminal = -1, screen = -1;
+        if (::openpty(&screen, &terminal, nullptr, nullptr, nullptr) != 0)
+            GTEST_SKIP() << "there are no pseudo-terminals here (is /dev/pts mounted?)";
+        ::close(terminal);
+        ::close(screen);
+    }
+};
+
 TEST(Progress, TextNamesTheUnitInWorkAndTheTimeLeft) {
     EXPECT_EQ(progress_text(2.4, 10, "round", "clients 40%", 62),
               "round 3/10 · clients 40% · 1 min 2 s left");
@@ -115,7 +126,7 @@ TEST(Progress, OtherRanksAreSilent) {
               "");
 }
 
-TEST(Progress, TerminalLineIsRewrittenAndTheCursorNeverStandsMidLine) {
+TEST_F(ProgressOnATerminal, TerminalLineIsRewrittenAndTheCursorNeverStandsMidLine) {
     const std::string text = on_terminal(60, [] {
         Progress progress(true, 10, "round");
         progress.update(0, "start");
@@ -129,7 +140,7 @@ TEST(Progress, TerminalLineIsRewrittenAndTheCursorNeverStandsMidLine) {
     EXPECT_THAT(screen_of(text), MatchesRegex("something happened\nround 10/10 · [^\n]+\n"));
 }
 
-TEST(Progress, TerminalIsDrawnAtMostTenTimesASecond) {
+TEST_F(ProgressOnATerminal, TerminalIsDrawnAtMostTenTimesASecond) {
     double seconds = 0;
     const std::string text = on_terminal(60, [&] {
         const Stopwatch watch;
@@ -142,7 +153,7 @@ TEST(Progress, TerminalIsDrawnAtMostTenTimesASecond) {
     EXPECT_LE(draws, 1 + static_cast<int>(seconds / 0.1));
 }
 
-TEST(Progress, AnUnfinishedBarIsWipedAndWarningsStandAboveIt) {
+TEST_F(ProgressOnATerminal, AnUnfinishedBarIsWipedAndWarningsStandAboveIt) {
     const std::string text = on_terminal(60, [] {
         Progress progress(true, 10, "round");
         progress.update(2, "clients");
@@ -154,7 +165,7 @@ TEST(Progress, AnUnfinishedBarIsWipedAndWarningsStandAboveIt) {
     EXPECT_THAT(text, EndsWith("\r\x1b[K"));
 }
 
-TEST(Progress, TheBarIsNeverWiderThanTheWindow) {
+TEST_F(ProgressOnATerminal, TheBarIsNeverWiderThanTheWindow) {
     const std::string text = on_terminal(15, [] {
         Progress progress(true, 1000, "round");
         progress.update(2, "a long story that does not fit");

@@ -15,7 +15,7 @@ std::set<std::string> uses(const model::ModelGraph& graph, const Group& group) {
     std::set<std::string> result;
     for (const AxisUse& use : group.uses) {
         result.insert(graph.layout->entries()[use.entry].name + ' ' + std::to_string(use.axis) + ' ' +
-                      std::to_string(use.offset) + ' ' + std::to_string(use.block));
+                      std::to_string(use.run().value_or(-1)) + ' ' + std::to_string(use.each));
     }
     return result;
 }
@@ -29,7 +29,7 @@ std::map<std::string, std::string> frozen(const model::ModelGraph& graph, const 
 }
 
 std::string activation(const model::ModelGraph& graph, const Group& group) {
-    const auto& operation = graph.operations[group.activation];
+    const auto& operation = graph.operations[group.sight.operation];
     return model::kind_name(operation.kind) + " after " + operation.name;
 }
 
@@ -52,7 +52,7 @@ TEST(Derive, AnMlpHasOneGroupAHiddenLayer) {
     const double size = static_cast<double>(graph.layout->trainable_size());
     EXPECT_DOUBLE_EQ(symmetries.coverage, (size - 3) / size);
     for (const Group& group : symmetries.groups) {
-        EXPECT_TRUE(std::holds_alternative<model::Activation>(graph.operations[group.activation].kind));
+        EXPECT_TRUE(std::holds_alternative<model::Activation>(graph.operations[group.sight.operation].kind));
     }
 }
 
@@ -70,9 +70,10 @@ TEST(Derive, AFlattenedConvolutionReachesTheLinearInBlocks) {
     EXPECT_EQ(symmetries.groups[2].name, "fc1");
     // looked at after the activation, before pooling
     for (const Group& group : symmetries.groups) {
-        EXPECT_TRUE(std::holds_alternative<model::Activation>(graph.operations[group.activation].kind))
+        EXPECT_TRUE(std::holds_alternative<model::Activation>(graph.operations[group.sight.operation].kind))
             << activation(graph, group);
-        const auto& shape = graph.shapes[static_cast<std::size_t>(graph.operations[group.activation].output)];
+        const auto& shape =
+            graph.shapes[static_cast<std::size_t>(graph.operations[group.sight.operation].output)];
         EXPECT_EQ(shape.front(), group.size);
     }
     EXPECT_EQ(frozen(graph, symmetries).at("conv1.weight 1"), "input");
@@ -88,7 +89,7 @@ TEST(Derive, AnActivationAfterFlatteningIsNotWhereChannelsAreSeen) {
     ASSERT_EQ(symmetries.groups.size(), 1U);
     EXPECT_EQ(uses(graph, symmetries.groups[0]),
               (std::set<std::string>{"conv.weight 0 0 1", "conv.bias 0 0 1", "fc.weight 1 0 4"}));
-    EXPECT_EQ(symmetries.groups[0].activation, 0U);
+    EXPECT_EQ(symmetries.groups[0].sight.operation, 0U);
 }
 
 TEST(Derive, ALinearModelHasNoGroups) {
@@ -111,48 +112,44 @@ TEST(Derive, ASingleChannelIsNoGroup) {
     EXPECT_EQ(frozen(graph, symmetries).at("layers.1.weight 1"), "a single channel");
 }
 
-/// The builder makes ordinary convolutions only; this one is put into a finished graph.
 model::ModelGraph with_groups(std::int64_t channels, std::int64_t out, std::int64_t groups) {
-    auto layout = std::make_shared<model::Layout>();
-    model::ModelGraph graph;
-    const auto add = [&](const std::string& name, std::vector<std::int64_t> shape, model::Role role) {
-        return static_cast<int>(layout->add(name, std::move(shape), role));
-    };
-    using model::Role;
-    model::Conv2d first{.weight = add("conv1.weight", {channels, 2, 1, 1}, Role::weight),
-                        .bias = add("conv1.bias", {channels}, Role::bias)};
-    model::Conv2d second{.weight = add("conv2.weight", {out, channels / groups, 3, 3}, Role::weight),
-                         .bias = add("conv2.bias", {out}, Role::bias),
-                         .groups = groups};
-    model::Linear last{.weight = add("fc.weight", {3, out * 4}, Role::weight),
-                       .bias = add("fc.bias", {3}, Role::bias)};
-    const model::Activation tanh{model::ActivationKind::tanh};
-    graph.operations = {{"conv1", first, {0}, 1},
-                        {"tanh", tanh, {1}, 2},
-                        {"conv2", second, {2}, 3},
-                        {"tanh", tanh, {3}, 4},
-                        {"flatten", model::Flatten{}, {4}, 5},
-                        {"fc", last, {5}, 6}};
-    graph.layout = layout;
-    graph.shapes = {{2, 4, 4}, {channels, 4, 4}, {channels, 4, 4}, {out, 2, 2}, {out, 2, 2}, {out * 4}, {3}};
-    return graph;
+    model::GraphBuilder builder({2, 4, 4});
+    int value = builder.activation(builder.conv2d("conv1", 0, channels, {1, 1}), model::ActivationKind::tanh);
+    value = builder.conv2d("conv2", value, out, {3, 3}, {1, 1}, {0, 0}, true, groups);
+    value = builder.flatten(builder.activation(value, model::ActivationKind::tanh));
+    builder.linear("fc", value, 3);
+    return std::move(builder).build(core::Value::map());
 }
 
 TEST(Derive, DepthwiseConvolutionsTieTheirOutputToTheirInput) {
     const auto graph = with_groups(5, 10, 5);
     const auto symmetries = derive(graph);
-    ASSERT_EQ(symmetries.groups.size(), 1U);
+    // Every input channel makes two outputs, which may change places and come along with it.
+    ASSERT_EQ(symmetries.groups.size(), 2U);
     EXPECT_EQ(uses(graph, symmetries.groups[0]),
-              (std::set<std::string>{"conv1.weight 0 0 1", "conv1.bias 0 0 1", "conv2.weight 0 0 2",
-                                     "conv2.bias 0 0 2", "fc.weight 1 0 8"}));
+              (std::set<std::string>{"conv1.weight 0 0 1", "conv1.bias 0 0 1"}));
+    EXPECT_EQ(uses(graph, symmetries.groups[1]),
+              (std::set<std::string>{"conv2.weight 0 0 1", "conv2.bias 0 0 1", "fc.weight 1 0 4"}));
+    for (const Group& group : symmetries.groups) {
+        EXPECT_EQ(group.blocks, 5);
+        EXPECT_EQ(group.bond, 0);
+    }
+    EXPECT_FALSE(respects_blocks(symmetries.groups[1], {0, 2, 1, 3, 4, 5, 6, 7, 8, 9}));
+    EXPECT_TRUE(respects_blocks(symmetries.groups[1], {3, 2, 0, 1, 4, 5, 6, 7, 8, 9}));
 }
 
-TEST(Derive, GroupedConvolutionsFreezeAndSaySo) {
+TEST(Derive, AGroupedConvolutionHasOtherChannelsInEachSlab) {
     const auto graph = with_groups(4, 6, 2);
     const auto symmetries = derive(graph);
-    EXPECT_TRUE(symmetries.groups.empty());
-    EXPECT_EQ(frozen(graph, symmetries).at("conv1.weight 0"), "grouped convolution");
-    EXPECT_EQ(frozen(graph, symmetries).at("fc.weight 1"), "grouped convolution");
+    ASSERT_EQ(symmetries.groups.size(), 2U);
+    EXPECT_EQ(symmetries.groups[0].size, 4);
+    EXPECT_EQ(symmetries.groups[1].size, 6);
+    const AxisUse& inside = symmetries.groups[0].uses.back();
+    EXPECT_EQ(graph.layout->entries()[inside.entry].name, "conv2.weight");
+    EXPECT_EQ(inside.axis, 1);
+    EXPECT_EQ(inside.slabs, 2);
+    EXPECT_EQ(inside.slab_of, (std::vector<std::int64_t>{0, 1}));
+    EXPECT_EQ(inside.places, (std::vector<std::int64_t>{0, 1, 0, 1}));
 }
 
 TEST(Derive, DepthwisePermutationsKeepTheFunction) {

@@ -27,10 +27,12 @@ model::Parameters reference_permute(const model::Parameters& parameters, const S
                 for (const AxisUse& use : symmetries.groups[g].uses) {
                     if (use.entry != e) continue;
                     std::int64_t& at = place[static_cast<std::size_t>(use.axis)];
-                    const std::int64_t inside = at - use.offset;
-                    if (inside < 0 || inside >= symmetries.groups[g].size * use.block) continue;
-                    const auto channel = static_cast<std::size_t>(inside / use.block);
-                    at = use.offset + permutations[g][channel] * use.block + inside % use.block;
+                    const auto found = std::find(use.places.begin(), use.places.end(), at);
+                    if (found == use.places.end()) continue;
+                    const auto inside = found - use.places.begin();
+                    const auto channel = static_cast<std::size_t>(inside / use.each);
+                    const auto from = permutations[g][channel] * use.each + inside % use.each;
+                    at = use.places[static_cast<std::size_t>(from)];
                 }
             }
             std::int64_t source = 0;
@@ -93,12 +95,11 @@ TEST(Permute, EqualsTheReference) {
         EXPECT_TRUE(at::equal(moved.values, reference_permute(parameters, symmetries, permutations).values))
             << name;
         for (std::size_t e = 0; e < graph.layout->entries().size(); ++e) {
-            const auto entry =
-                permuted_entry(parameters, e, symmetries, permutations, symmetries.groups.size());
+            const auto entry = permuted_entry(parameters, e, symmetries, permutations, {});
             EXPECT_TRUE(at::equal(entry, moved.view(e))) << name;
             auto but_first = permutations;
             but_first[0] = identity(symmetries)[0];
-            EXPECT_TRUE(at::equal(permuted_entry(parameters, e, symmetries, permutations, 0),
+            EXPECT_TRUE(at::equal(permuted_entry(parameters, e, symmetries, permutations, {0}),
                                   permute(parameters, symmetries, but_first).view(e)))
                 << name;
         }

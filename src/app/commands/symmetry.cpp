@@ -1,0 +1,196 @@
+#include <fmt/format.h>
+
+#include "../context.hpp"
+#include "thalweg/aggregator/matching.hpp"
+#include "thalweg/core/error.hpp"
+#include "thalweg/core/text.hpp"
+
+namespace thalweg::app {
+
+namespace {
+
+struct SymmetryArguments {
+    ModelArguments model;
+    std::string path;
+    std::vector<std::int64_t> input;
+    std::int64_t classes = 10;
+    bool verify = false;
+    int draws = 3;
+    int restarts = 100;
+};
+
+/// What --verify found.
+struct Verification {
+    symmetry::Proof proof;
+    bool recovered = false;
+    int starts = 0;  ///< of weight matching, until the planted element was found
+};
+
+bool is_configuration(const std::string& path) {
+    return path.ends_with(".yaml") || path.ends_with(".yml");
+}
+
+/// The architecture of a model file, or of a configuration's model for its data's samples or for --input.
+model::ModelGraph graph_of(const Context& context, const SymmetryArguments& arguments) {
+    if (!is_configuration(arguments.path)) return arguments.model.load(context, {arguments.path})[0].graph;
+    ConfigArguments config;
+    config.config = arguments.path;
+    const auto experiment = config.load(context);
+    if (arguments.input.empty()) return federation::open_setting(experiment, context.communicator).graph;
+    return core::collectively(context.communicator, [&] {
+        return model::build_model(experiment.config["model"], arguments.input, arguments.classes);
+    });
+}
+
+/// A random element is applied to a random model; weight matching of the two should find its inverse.
+void plant(const model::ModelGraph& graph, const symmetry::Symmetries& symmetries, core::Random& random,
+           int restarts, Verification& result) {
+    const auto a = symmetry::random_parameters(graph, random);
+    const auto b = symmetry::permute(a, symmetries, symmetry::random_permutations(symmetries, random));
+    aggregator::WeightMatchingOptions options;
+    options.restarts = restarts;
+    options.enough = aggregator::inner_product(a, a);
+    const auto match = aggregator::weight_matching(graph, symmetries, a, b, random, options);
+    result.recovered = aggregator::distance(a, symmetry::permute(b, symmetries, match.permutations)) == 0.0;
+    result.starts = match.starts;
+}
+
+Json symmetry_json(const model::ModelGraph& graph, const symmetry::Symmetries& symmetries,
+                   const std::optional<Verification>& verification) {
+    const auto name_of = [&](std::size_t entry) { return graph.layout->entries()[entry].name; };
+    Json groups = Json::array(), frozen = Json::array();
+    for (const auto& group : symmetries.groups) {
+        Json tensors = Json::array();
+        for (const auto& use : group.uses)
+            tensors.push_back({{"name", name_of(use.entry)}, {"axis", use.axis}});
+        Json item = {
+            {"name", group.name}, {"size", group.size}, {"blocks", group.blocks}, {"tensors", tensors}};
+        item["bond"] = group.bond < 0 ? Json(nullptr) : Json(group.bond);
+        groups.push_back(std::move(item));
+    }
+    for (const auto& axis : symmetries.frozen)
+        frozen.push_back({{"tensor", name_of(axis.entry)}, {"axis", axis.axis}, {"reason", axis.reason}});
+    Json json = {{"model", graph.summary()},
+                 {"groups", groups},
+                 {"frozen", frozen},
+                 {"coverage", symmetries.coverage},
+                 {"hidden_channels", symmetries.hidden_channels},
+                 {"covered_channels", symmetries.covered_channels}};
+    json["verified_max_error"] = verification ? Json(verification->proof.max_error) : Json(nullptr);
+    json["planted"] = verification
+                          ? Json{{"recovered", verification->recovered}, {"starts", verification->starts}}
+                          : Json(nullptr);
+    return json;
+}
+
+/// `conv1.weight 0, bn1.weight 0 and 5 more`
+std::string places(const Json& tensors) {
+    std::string text;
+    for (std::size_t i = 0; i < tensors.size() && i < 2; ++i) {
+        text += fmt::format("{}{} axis {}", i == 0 ? "" : ", ", tensors[i]["name"].get<std::string>(),
+                            tensors[i]["axis"].get<std::int64_t>());
+    }
+    if (tensors.size() > 2) text += fmt::format(" and {} more", tensors.size() - 2);
+    return text;
+}
+
+std::string symmetry_text(const Json& json, const std::optional<Verification>& verification) {
+    std::string text = json["model"].get<std::string>() + "\n\n";
+    record::Table groups({"group", "channels", "acts on"});
+    for (const auto& group : json["groups"]) {
+        const auto size = group["size"].get<std::int64_t>(), blocks = group["blocks"].get<std::int64_t>();
+        std::string channels = std::to_string(size);
+        if (blocks > 1) channels = fmt::format("{} blocks of {}", blocks, size / blocks);
+        if (!group["bond"].is_null()) channels += fmt::format(" (bond {})", group["bond"].get<int>());
+        groups.row({group["name"].get<std::string>(), channels, places(group["tensors"])});
+    }
+    text += groups.text() + "\n";
+    record::Table frozen({"fixed", "axis", "because"});
+    for (const auto& axis : json["frozen"]) {
+        frozen.row(
+            {axis["tensor"].get<std::string>(), axis["axis"].dump(), axis["reason"].get<std::string>()});
+    }
+    text += frozen.text() + "\n";
+    text += fmt::format("{} of {} hidden channels can be permuted; groups move {:.2f}% of the parameters\n",
+                        json["covered_channels"].get<std::int64_t>(),
+                        json["hidden_channels"].get<std::int64_t>(), 100 * json["coverage"].get<double>());
+    if (verification) {
+        text += fmt::format(
+            "verified: {} random models, every group by itself and all together: largest error {:.1e}\n",
+            verification->proof.draws, verification->proof.max_error);
+        text += verification->recovered
+                    ? fmt::format("a planted element was recovered exactly, at start {} of weight matching\n",
+                                  verification->starts)
+                    : fmt::format(
+                          "a planted element was NOT recovered in {} starts of weight matching: coordinate "
+                          "descent can stall; --restarts tries more\n",
+                          verification->starts);
+    }
+    return text;
+}
+
+void run_symmetry(const Context& context, const SymmetryArguments& arguments) {
+    const auto graph = graph_of(context, arguments);
+    core::collectively(context.communicator, [&] {
+        if (!context.is_root) return;
+        const auto symmetries = symmetry::derive(graph);
+        std::optional<Verification> verification;
+        if (arguments.verify) {
+            core::Random random(arguments.model.seed, "symmetry");
+            verification.emplace();
+            verification->proof = symmetry::verify(graph, symmetries, random, arguments.draws);
+            if (!(verification->proof.max_error < 1e-9)) {
+                throw core::RunError(fmt::format(
+                    "the symmetries derived for {} are wrong: a random element changed the function by "
+                    "{:.1e} (at most "
+                    "1e-9 is rounding). This is a mistake of the program; please report it with the model",
+                    arguments.path, verification->proof.max_error));
+            }
+            plant(graph, symmetries, random, arguments.restarts, *verification);
+        }
+        const Json json = symmetry_json(graph, symmetries, verification);
+        if (arguments.model.json) {
+            context.print(json);
+        } else {
+            context.print(symmetry_text(json, verification));
+        }
+    });
+}
+
+}  // namespace
+
+void add_symmetry(CLI::App& program, Context& context) {
+    auto* command = program.add_subcommand(
+        "symmetry",
+        "what may be permuted in a model without changing its function, and why the rest may not");
+    auto arguments = std::make_shared<SymmetryArguments>();
+    command->add_option("MODEL", arguments->path, "model file, or a configuration (.yaml)")->required();
+    command
+        ->add_option(
+            "--input", arguments->input,
+            "with a configuration: the shape of a sample, such as 3,32,32, instead of opening its data")
+        ->delimiter(',')
+        ->check(CLI::PositiveNumber);
+    command->add_option("--classes", arguments->classes, "with --input: how many classes")
+        ->capture_default_str()
+        ->check(CLI::PositiveNumber);
+    command->add_flag(
+        "--verify", arguments->verify,
+        "prove it: random elements of every group must not change the function (in double, error below "
+        "1e-9), and weight matching must recover a planted one");
+    command->add_option("--draws", arguments->draws, "random models for --verify")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 1000));
+    command->add_option("--restarts", arguments->restarts, "most starts of weight matching for --verify")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 100000));
+    command->add_option("--seed", arguments->model.seed, "for every random draw")->capture_default_str();
+    arguments->model.add_model_to(*command);
+    arguments->model.add_json_to(*command);
+    command->footer("Example:\n  thalweg symmetry configs/quickstart.yaml --input 1,28,28 --verify");
+    command->callback([&context, arguments] {
+        context.action = [&context, arguments] { run_symmetry(context, *arguments); };
+    });
+}
+
+}  // namespace thalweg::app
