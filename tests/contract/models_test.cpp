@@ -13,7 +13,6 @@ namespace {
 namespace fs = std::filesystem;
 using symmetry::test::largest_difference;
 using symmetry::test::outputs;
-using symmetry::test::random_parameters;
 
 /// Models that read symbols: the others take images.
 model::Sizes input_shape_of(const PluginCase& tested) {
@@ -21,14 +20,23 @@ model::Sizes input_shape_of(const PluginCase& tested) {
     return {2, 16, 16};
 }
 
-/// Whole numbers below the number of classes where an embedding reads the input.
+/// Of the size that training meets, so that deep models stay well-conditioned; also where entries start at zero, which
+/// would hide what is before them.
+model::Parameters random_parameters(const model::ModelGraph& graph, std::uint64_t seed) {
+    core::Random random(seed, "contract parameters");
+    auto parameters = symmetry::random_parameters(graph, random);
+    for (std::size_t i = 0; i < graph.layout->entries().size(); ++i) {
+        const auto& entry = graph.layout->entries()[i];
+        if (parameters.view(i).abs().max().item<double>() > 0) continue;
+        auto* data = parameters.values.data_ptr<double>() + entry.offset;
+        std::generate(data, data + entry.size, [&] { return random.uniform(-0.3, 0.3); });
+    }
+    return parameters;
+}
+
 at::Tensor random_batch(const model::ModelGraph& graph, std::int64_t count, std::uint64_t seed) {
-    const auto batch = symmetry::test::random_batch(graph, count, seed);
-    const auto readers = graph.consumers(model::GraphBuilder::input);
-    const bool symbols = std::any_of(readers.begin(), readers.end(), [&](std::size_t operation) {
-        return std::holds_alternative<model::Embedding>(graph.operations[operation].kind);
-    });
-    return symbols ? (batch * 1000).round().abs().remainder(graph.classes()) : batch;
+    core::Random random(seed, "contract inputs");
+    return symmetry::random_inputs(graph, count, random);
 }
 
 class ModelContract : public PluginContract {

@@ -61,6 +61,7 @@ inline const std::map<std::string, std::vector<std::string>>& given_options() {
         {"model/lstm", {"{embedding: 3, hidden: 5}"}},
         {"model/mobilenet", {"{width: 0.125}"}},
         {"model/resnet", {"{width: 0.25, groups: 2}", "{width: 0.25, shortcut: pad, norm: none}"}},
+        {"model/torchscript", {}},
         {"model/transformer",
          {"{depth: 1, heads: 2, dim: 8, mlp_dim: 12}",
           "{depth: 1, heads: 2, dim: 8, mlp_dim: 12, tied: true}"}},
