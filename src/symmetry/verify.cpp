@@ -39,8 +39,12 @@ model::Parameters random_parameters(const model::ModelGraph& graph, core::Random
     const auto& entries = graph.layout->entries();
     for (std::size_t i = 0; i < entries.size(); ++i) {
         const auto role = entries[i].role;
-        if (role == model::Role::weight || role == model::Role::embedding) continue;
+        const bool is_weight = role == model::Role::weight || role == model::Role::embedding;
         auto* data = parameters.values.data_ptr<double>() + entries[i].offset;
+        // A weight that starts at a constant, such as a residual branch's last at zero, hides what is before it.
+        const bool is_constant =
+            std::all_of(data, data + entries[i].size, [&](double x) { return x == *data; });
+        if (is_weight && !is_constant) continue;
         const bool positive = role == model::Role::norm_scale || role == model::Role::running_var;
         std::generate(data, data + entries[i].size,
                       [&] { return positive ? random.uniform(0.5, 1.5) : random.uniform(-0.3, 0.3); });

@@ -20,18 +20,9 @@ model::Sizes input_shape_of(const PluginCase& tested) {
     return {2, 16, 16};
 }
 
-/// Of the size that training meets, so that deep models stay well-conditioned; also where entries start at zero, which
-/// would hide what is before them.
 model::Parameters random_parameters(const model::ModelGraph& graph, std::uint64_t seed) {
     core::Random random(seed, "contract parameters");
-    auto parameters = symmetry::random_parameters(graph, random);
-    for (std::size_t i = 0; i < graph.layout->entries().size(); ++i) {
-        const auto& entry = graph.layout->entries()[i];
-        if (parameters.view(i).abs().max().item<double>() > 0) continue;
-        auto* data = parameters.values.data_ptr<double>() + entry.offset;
-        std::generate(data, data + entry.size, [&] { return random.uniform(-0.3, 0.3); });
-    }
-    return parameters;
+    return symmetry::random_parameters(graph, random);
 }
 
 at::Tensor random_batch(const model::ModelGraph& graph, std::int64_t count, std::uint64_t seed) {

@@ -111,7 +111,8 @@ struct Proof {
 Proof verify(const model::ModelGraph& graph, const Symmetries& symmetries, core::Random& random,
              int draws = 3);
 
-/// Parameters for proofs: the graph's initial ones, with every norm's and batch norm's entries drawn at random, in double.
+/// Parameters for proofs, in double: the graph's initial weights, which keep deep models well-conditioned, with all other
+/// entries, and weights that start at a constant, drawn at random, so that nothing is alike or zero.
 model::Parameters random_parameters(const model::ModelGraph& graph, core::Random& random);
 /// Inputs [count, input shape…] in double: normal numbers, or symbols where the graph begins with an embedding.
 at::Tensor random_inputs(const model::ModelGraph& graph, std::int64_t count, core::Random& random);
