@@ -25,7 +25,8 @@ struct WeightMatchingOptions {
     int max_sweeps = 100;
     double tolerance = 1e-12;  ///< a group must gain more than this (relative to the objective's scale)
     int restarts = 1;  ///< runs in all: the first starts at the identity, the others at random permutations
-    double enough = std::numeric_limits<double>::infinity();  ///< no more starts once the objective reaches this
+    double enough =
+        std::numeric_limits<double>::infinity();  ///< no more starts once the objective reaches this
 };
 
 /// Weight matching (Ainsworth, Hayase & Srinivasa, Git Re-Basin, ICLR 2023, algorithm 1): coordinate descent over groups

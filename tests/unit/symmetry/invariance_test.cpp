@@ -229,7 +229,9 @@ std::vector<Case> cases() {
              const int y = b.layer_norm("ln", b.add(b.cat({token, x}, 1), positions));
              return b.reshape(b.slice(y, 1, 0, 1), {12});
          },
-         12, 12, "12"},
+         12,
+         12,
+         "12"},
         {"tied embedding",
          {6},
          [](GraphBuilder& b) {
@@ -241,7 +243,9 @@ std::vector<Case> cases() {
              out.weight = embedding.weight;
              return b.append("out", out, {b.mean(y, {1})});
          },
-         18, 18, "8 10"},
+         18,
+         18,
+         "8 10"},
         {"LSTM",
          {6},
          [](GraphBuilder& b) {
