@@ -1,7 +1,10 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
+#include <type_traits>
+#include <variant>
 
 #include "thalweg/aggregator/statistics.hpp"
 
@@ -27,7 +30,44 @@ void accumulate(const T* output, std::int64_t n, std::size_t channels, std::int6
     }
 }
 
+template <class Kind, class... Kinds>
+constexpr bool is_one_of = (std::is_same_v<Kind, Kinds> || ...);
+
+/// Empty where neither the operation nor what it reads says which axis the channels are on.
+std::optional<std::int64_t> known_axis(const model::ModelGraph& graph, std::size_t operation) {
+    using namespace model;
+    const auto& [name, kind, inputs, output] = graph.operations[operation];
+    const bool says = std::visit(
+        [](const auto& k) {
+            return is_one_of<std::decay_t<decltype(k)>, Linear, Convolution, BatchNorm, LayerNorm, GroupNorm,
+                             PRelu, MaxPool, AvgPool, AdaptivePool, Upsample, Embedding, Attention, Lstm>;
+        },
+        kind);
+    if (says) return graph.channel_axis(operation);
+    const bool element_wise = std::visit(
+        [](const auto& k) {
+            return is_one_of<std::decay_t<decltype(k)>, Activation, Dropout, Affine, Add, Multiply, Divide>;
+        },
+        kind);
+    if (!element_wise) return {};
+    const auto& shape = graph.shapes[static_cast<std::size_t>(output)];
+    for (const int input : inputs) {
+        if (input == 0 || graph.shapes[static_cast<std::size_t>(input)] != shape) continue;
+        if (const auto axis = known_axis(graph, static_cast<std::size_t>(input - 1))) return axis;
+    }
+    return {};
+}
+
 }  // namespace
+
+MomentPoint moment_point(const model::ModelGraph& graph, std::size_t operation) {
+    return {operation, known_axis(graph, operation).value_or(graph.channel_axis(operation))};
+}
+
+std::int64_t channels(const model::ModelGraph& graph, const MomentPoint& point) {
+    const auto value = static_cast<std::size_t>(graph.operations[point.operation].output);
+    return graph.shapes[value].at(static_cast<std::size_t>(point.axis - 1));
+}
 
 void ChannelMoments::add(const at::Tensor& output) {
     if (output.dim() < 2) throw std::logic_error("moments of a tensor without channels");

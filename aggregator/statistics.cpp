@@ -48,22 +48,23 @@ std::shared_ptr<const data::SampleSet> limited_to(std::shared_ptr<const data::Sa
 /// Moments of the chunks first, first + stride, …, handed to `use` one chunk after another.
 void chunk_moments(
     const model::ModelGraph& graph, const model::Parameters& parameters, const data::SampleSet& samples,
-    const std::vector<std::size_t>& operations, std::int64_t first, std::int64_t stride,
+    const std::vector<MomentPoint>& points, std::int64_t first, std::int64_t stride,
     const std::function<void(std::int64_t chunk, const std::vector<ChannelMoments>& moments)>& use) {
-    if (operations.empty()) return;
+    if (points.empty()) return;
     const auto views = model::views(parameters);
     for_each_batch(
         samples, graph.input_shape(),
         [&](std::int64_t chunk, const at::Tensor& x, const at::Tensor&) {
-            std::vector<ChannelMoments> moments(operations.size());
+            std::vector<ChannelMoments> moments(points.size());
             const auto tap = [&](std::size_t operation, const at::Tensor& output) {
-                const auto found = std::lower_bound(operations.begin(), operations.end(), operation);
-                if (found == operations.end() || *found != operation) return;
-                moments[static_cast<std::size_t>(found - operations.begin())].add(
-                    output.movedim(graph.channel_axis(operation), 1));
+                const auto found = std::lower_bound(
+                    points.begin(), points.end(), operation,
+                    [](const MomentPoint& point, std::size_t value) { return point.operation < value; });
+                if (found == points.end() || found->operation != operation) return;
+                moments[static_cast<std::size_t>(found - points.begin())].add(output.movedim(found->axis, 1));
             };
             model::forward(graph, views, parameters.is_double() ? x.to(at::kDouble) : x,
-                           model::Mode::evaluate, tap, operations.back());
+                           model::Mode::evaluate, tap, points.back().operation);
             use(chunk, moments);
         },
         chunk_length, first, stride);
@@ -72,30 +73,50 @@ void chunk_moments(
 /// All chunks on this rank. Chunk by chunk and then summed, as of_merged does: the same model has the same bits.
 std::vector<ChannelMoments> all_moments(const model::ModelGraph& graph, const model::Parameters& parameters,
                                         const data::SampleSet& samples,
-                                        const std::vector<std::size_t>& operations) {
-    std::vector<ChannelMoments> total(operations.size());
-    chunk_moments(graph, parameters, samples, operations, 0, 1,
+                                        const std::vector<MomentPoint>& points) {
+    std::vector<ChannelMoments> total(points.size());
+    chunk_moments(graph, parameters, samples, points, 0, 1,
                   [&](std::int64_t, const std::vector<ChannelMoments>& moments) {
                       for (std::size_t i = 0; i < total.size(); ++i) total[i].add(moments[i]);
                   });
     return total;
 }
 
-/// [count, sums, sums of squares]
-void write_row(const ChannelMoments& moments, std::span<double> row) {
-    row[0] = moments.count;
-    std::copy(moments.sum.begin(), moments.sum.end(), row.begin() + 1);
-    std::copy(moments.sum_of_squares.begin(), moments.sum_of_squares.end(),
-              row.begin() + 1 + static_cast<std::ptrdiff_t>(moments.sum.size()));
+std::vector<MomentPoint> points_of(const model::ModelGraph& graph,
+                                   const std::vector<std::size_t>& operations) {
+    std::vector<MomentPoint> points;
+    for (const std::size_t operation : operations) points.push_back(moment_point(graph, operation));
+    return points;
 }
 
-ChannelMoments read_row(std::span<const double> row) {
-    const auto channels = (row.size() - 1) / 2;
-    ChannelMoments moments;
-    moments.count = row[0];
-    moments.sum.assign(row.begin() + 1, row.begin() + 1 + static_cast<std::ptrdiff_t>(channels));
-    moments.sum_of_squares.assign(row.begin() + 1 + static_cast<std::ptrdiff_t>(channels), row.end());
-    return moments;
+/// Numbers in a row for all points: of each [count, sums, sums of squares].
+std::int64_t row_width(const model::ModelGraph& graph, const std::vector<MomentPoint>& points) {
+    std::int64_t width = 0;
+    for (const auto& point : points) width += 1 + 2 * channels(graph, point);
+    return width;
+}
+
+void write_row(const std::vector<ChannelMoments>& all, std::span<double> row) {
+    auto out = row.begin();
+    for (const auto& moments : all) {
+        *out++ = moments.count;
+        out = std::copy(moments.sum.begin(), moments.sum.end(), out);
+        out = std::copy(moments.sum_of_squares.begin(), moments.sum_of_squares.end(), out);
+    }
+}
+
+std::vector<ChannelMoments> read_row(const model::ModelGraph& graph, const std::vector<MomentPoint>& points,
+                                     std::span<const double> row) {
+    std::vector<ChannelMoments> all(points.size());
+    auto from = row.begin();
+    for (std::size_t i = 0; i < points.size(); ++i) {
+        const auto n = static_cast<std::ptrdiff_t>(channels(graph, points[i]));
+        all[i].count = *from++;
+        all[i].sum.assign(from, from + n);
+        all[i].sum_of_squares.assign(from + n, from + 2 * n);
+        from += 2 * n;
+    }
+    return all;
 }
 
 class ServerStatistics final : public StatisticsSource {
@@ -111,24 +132,29 @@ class ServerStatistics final : public StatisticsSource {
     }
 
     std::string name() const override { return "server"; }
+    const model::ModelGraph& graph() const override { return graph_; }
 
     std::vector<ChannelMoments> of_update(const Update& update,
                                           const std::vector<std::size_t>& operations) override {
-        return all_moments(graph_, update.parameters, *samples_, operations);
+        return all_moments(graph_, update.parameters, *samples_, points_of(graph_, operations));
     }
 
-    ChannelMoments of_merged(const model::Parameters& merged, std::size_t operation,
-                             const std::vector<Member>&, const std::vector<double>&) override {
-        const std::int64_t width = 1 + 2 * graph_.channels(operation);
+    using StatisticsSource::of_merged;
+    std::vector<ChannelMoments> of_merged(const model::Parameters& merged,
+                                          const std::vector<MomentPoint>& points, const std::vector<Member>&,
+                                          const std::vector<double>&) override {
+        const std::int64_t width = row_width(graph_, points);
         const auto rows = core::gather_rows(
             communicator_, chunks_of(*samples_), width, [&](std::int64_t chunk, std::span<double> row) {
-                chunk_moments(graph_, merged, *samples_, {operation}, chunk, chunks_of(*samples_),
-                              [&](std::int64_t, const auto& moments) { write_row(moments.front(), row); });
+                chunk_moments(graph_, merged, *samples_, points, chunk, chunks_of(*samples_),
+                              [&](std::int64_t, const auto& moments) { write_row(moments, row); });
             });
-        ChannelMoments total;
+        std::vector<ChannelMoments> total(points.size());
         for (std::int64_t chunk = 0; chunk < chunks_of(*samples_); ++chunk) {
-            total.add(read_row(std::span(rows).subspan(static_cast<std::size_t>(chunk * width),
-                                                       static_cast<std::size_t>(width))));
+            const auto mine = read_row(graph_, points,
+                                       std::span(rows).subspan(static_cast<std::size_t>(chunk * width),
+                                                               static_cast<std::size_t>(width)));
+            for (std::size_t i = 0; i < total.size(); ++i) total[i].add(mine[i]);
         }
         return total;
     }
@@ -151,35 +177,39 @@ class ClientStatistics final : public StatisticsSource {
         : graph_(graph), samples_(std::move(samples)), communicator_(communicator), limit_(limit) {}
 
     std::string name() const override { return "clients"; }
+    const model::ModelGraph& graph() const override { return graph_; }
 
     std::vector<ChannelMoments> of_update(const Update& update,
                                           const std::vector<std::size_t>& operations) override {
-        return all_moments(graph_, update.parameters, *part(update.client), operations);
+        return all_moments(graph_, update.parameters, *part(update.client), points_of(graph_, operations));
     }
 
-    ChannelMoments of_merged(const model::Parameters& merged, std::size_t operation,
-                             const std::vector<Member>& members,
-                             const std::vector<double>& weights) override {
+    using StatisticsSource::of_merged;
+    std::vector<ChannelMoments> of_merged(const model::Parameters& merged,
+                                          const std::vector<MomentPoint>& points,
+                                          const std::vector<Member>& members,
+                                          const std::vector<double>& weights) override {
         if (weights.size() != members.size()) throw std::logic_error("a weight for each member");
-        const std::int64_t channels = graph_.channels(operation), width = 1 + 2 * channels;
+        const std::int64_t width = row_width(graph_, points);
         const auto rows =
             gather_member_rows(communicator_, members, width, [&](std::size_t k, std::span<double> row) {
-                write_row(all_moments(graph_, merged, *part(members[k].client), {operation}).front(), row);
+                write_row(all_moments(graph_, merged, *part(members[k].client), points), row);
             });
-        ChannelMoments total;
-        total.sum.assign(static_cast<std::size_t>(channels), 0);
-        total.sum_of_squares = total.sum;
-        for (std::size_t k = 0; k < members.size(); ++k) {
-            const auto row = read_row(std::span(rows).subspan(k * static_cast<std::size_t>(width),
-                                                              static_cast<std::size_t>(width)));
-            total.count += row.count;
-            for (std::size_t c = 0; c < total.sum.size(); ++c) {
-                total.sum[c] += weights[k] * row.sum[c] / row.count;
-                total.sum_of_squares[c] += weights[k] * row.sum_of_squares[c] / row.count;
-            }
+        std::vector<ChannelMoments> total(points.size());
+        for (std::size_t i = 0; i < points.size(); ++i) {
+            total[i].sum.assign(static_cast<std::size_t>(channels(graph_, points[i])), 0);
+            total[i].sum_of_squares = total[i].sum;
         }
-        for (double& sum : total.sum) sum *= total.count;
-        for (double& sum : total.sum_of_squares) sum *= total.count;
+        for (std::size_t k = 0; k < members.size(); ++k) {
+            const auto mine = read_row(graph_, points,
+                                       std::span(rows).subspan(k * static_cast<std::size_t>(width),
+                                                               static_cast<std::size_t>(width)));
+            for (std::size_t i = 0; i < total.size(); ++i) add_weighted(total[i], mine[i], weights[k]);
+        }
+        for (auto& moments : total) {
+            for (double& sum : moments.sum) sum *= moments.count;
+            for (double& sum : moments.sum_of_squares) sum *= moments.count;
+        }
         return total;
     }
 
@@ -189,6 +219,15 @@ class ClientStatistics final : public StatisticsSource {
     }
 
   private:
+    /// The means of `mine`, times the weight; counts are summed.
+    static void add_weighted(ChannelMoments& total, const ChannelMoments& mine, double weight) {
+        total.count += mine.count;
+        for (std::size_t c = 0; c < total.sum.size(); ++c) {
+            total.sum[c] += weight * mine.sum[c] / mine.count;
+            total.sum_of_squares[c] += weight * mine.sum_of_squares[c] / mine.count;
+        }
+    }
+
     std::shared_ptr<const data::SampleSet> part(std::int64_t client) const {
         auto samples = samples_(client);
         if (samples == nullptr || samples->size() == 0) {
@@ -205,6 +244,12 @@ class ClientStatistics final : public StatisticsSource {
 };
 
 }  // namespace
+
+ChannelMoments StatisticsSource::of_merged(const model::Parameters& merged, std::size_t operation,
+                                           const std::vector<Member>& members,
+                                           const std::vector<double>& weights) {
+    return of_merged(merged, std::vector{moment_point(graph(), operation)}, members, weights).front();
+}
 
 std::unique_ptr<StatisticsSource> server_statistics(const model::ModelGraph& graph,
                                                     std::shared_ptr<const data::SampleSet> samples,

@@ -16,7 +16,8 @@ class Repair final : public Stage {
           samples_(options["samples"].as_int()),
           weights_(options["weights"].as_text()),
           options_(RepairOptions::from(options["target"].as_text(), options["average"].as_text(),
-                                       options["mode"].as_text(), options["classifier"].as_bool())) {}
+                                       options["mode"].as_text(), options["classifier"].as_bool(),
+                                       options["residual"].as_bool())) {}
 
     StageTraits traits() const override {
         return {.kind = StageKind::finisher,
@@ -61,6 +62,10 @@ const StageRegistration registration{
                               "means and deviations, deviations only, means only")
                      .by_default("repair"),
                  core::boolean("classifier", "repair the last layer (the logits) too").by_default(false),
+                 core::boolean("residual",
+                               "give the sums of residual blocks the clients' moments too, by scaling and "
+                               "shifting the branch that is added")
+                     .by_default(RepairOptions{}.residual),
                  core::integer(
                      "samples",
                      "look at no more than so many samples of the server's, or of each client's; 0: all")

@@ -2,22 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <stdexcept>
 #include <variant>
 
+#include "repair_support.hpp"
 #include "thalweg/aggregator/exchange.hpp"
-#include "thalweg/aggregator/repair.hpp"
 #include "thalweg/core/error.hpp"
 
 namespace thalweg::aggregator {
 
 namespace {
-
-/// Mean and deviation a channel, of one layer.
-struct Target {
-    std::vector<double> mean, deviation;
-};
 
 Target target_of(const EndMoments& ends, std::size_t layer, const std::vector<double>& weights,
                  const RepairOptions& options) {
@@ -44,58 +38,16 @@ Target target_of(const EndMoments& ends, std::size_t layer, const std::vector<do
     return target;
 }
 
-/// Entries of an affine layer: weight, and bias or -1.
-std::pair<int, int> entries_of(const model::OperationKind& kind) {
-    if (const auto* linear = std::get_if<model::Linear>(&kind)) return {linear->weight, linear->bias};
-    const auto& conv = std::get<model::Convolution>(kind);
-    return {conv.weight, conv.bias};
-}
-
-/// Collects the entries that an operation names.
-struct EntriesOf {
-    std::vector<int> found;
-    void entry(const char*, int index) {
-        if (index >= 0) found.push_back(index);
-    }
-    void counter(const char*, int) {}
-    template <class Value>
-    void value(const char*, const Value&) {}
-};
-
-/// Channel c becomes scale[c]·(what it was) + shift[c]; without a bias the shift is dropped.
-void fold(model::Parameters& merged, const model::OperationKind& kind, const std::vector<double>& scale,
-          const std::vector<double>& shift) {
-    const auto [weight_entry, bias_entry] = entries_of(kind);
-    const at::Tensor weight = merged.view(static_cast<std::size_t>(weight_entry));
-    const at::Tensor s = at::tensor(scale, at::kDouble);
-    // Output channels are on axis 0; of a transposed convolution on axis 1, for each group of rows of axis 0.
-    const auto* conv = std::get_if<model::Convolution>(&kind);
-    const bool transposed = conv != nullptr && conv->transposed;
-    const std::int64_t groups = transposed ? conv->groups : 1;
-    const std::int64_t outputs = transposed ? weight.size(1) : weight.size(0);
-    const at::Tensor channels_first =
-        transposed ? weight.unflatten(0, {groups, weight.size(0) / groups}).transpose(1, 2)
-                   : weight.unsqueeze(0);
-    std::vector<std::int64_t> rows(static_cast<std::size_t>(channels_first.dim()), 1);
-    rows[0] = groups;
-    rows[1] = outputs;
-    channels_first.copy_(channels_first.to(at::kDouble) * s.view(rows));
-    if (bias_entry < 0) return;
-    const at::Tensor bias = merged.view(static_cast<std::size_t>(bias_entry));
-    bias.copy_(bias.to(at::kDouble) * s + at::tensor(shift, at::kDouble));
-}
-
 void repair_layer(model::Parameters& merged, const model::OperationKind& kind, const Target& target,
                   const ChannelMoments& measured, const RepairOptions& options, RepairReport& report) {
     const auto mean = measured.mean(), variance = measured.variance();
     const std::size_t channels = mean.size();
-    const bool has_bias = entries_of(kind).second >= 0;
+    const bool has_bias = affine_entries(kind).bias >= 0;
     std::vector<double> scale(channels, 1), shift(channels, 0);
     for (std::size_t c = 0; c < channels; ++c) {
         const double wanted = target.deviation[c];
         if (options.mode != RepairOptions::Mode::reshift) {
-            const bool dead = variance[c] <= std::max(1e-6 * wanted * wanted, 1e-10 * mean[c] * mean[c]);
-            if (dead) {
+            if (is_dead(mean[c], variance[c], wanted)) {
                 report.dead_channels += 1;
             } else {
                 scale[c] = wanted / std::sqrt(variance[c]);
@@ -110,13 +62,22 @@ void repair_layer(model::Parameters& merged, const model::OperationKind& kind, c
     report.layers_without_bias += has_bias ? 0 : 1;
 }
 
+/// It gives every channel mean and variance of its own, whatever comes in.
+bool normalises_channels(const model::ModelGraph& graph, const model::Operation& operation) {
+    if (std::holds_alternative<model::BatchNorm>(operation.kind)) return true;
+    const auto* norm = std::get_if<model::GroupNorm>(&operation.kind);
+    return norm != nullptr &&
+           norm->groups == graph.shapes[static_cast<std::size_t>(operation.output)].front();
+}
+
 /// False when the norm reads the graph's input.
 bool reset(model::Parameters& merged, const model::Operation& operation, const FusionContext& context,
            StatisticsSource& source, const std::vector<double>& weights) {
     if (operation.inputs.front() == 0) return false;
     const auto& norm = std::get<model::BatchNorm>(operation.kind);
     const auto producer = static_cast<std::size_t>(operation.inputs.front() - 1);
-    const auto moments = source.of_merged(merged, producer, context.members, weights);
+    const auto moments =
+        source.of_merged(merged, std::vector{MomentPoint{producer, 1}}, context.members, weights).front();
     auto variance = moments.variance();
     for (double& v : variance) v *= moments.count / std::max(1.0, moments.count - 1);
     merged.view(static_cast<std::size_t>(norm.running_mean)).copy_(at::tensor(moments.mean(), at::kDouble));
@@ -127,12 +88,13 @@ bool reset(model::Parameters& merged, const model::Operation& operation, const F
 }  // namespace
 
 RepairOptions RepairOptions::from(const std::string& target, const std::string& average,
-                                  const std::string& mode, bool classifier) {
+                                  const std::string& mode, bool classifier, bool residual) {
     RepairOptions options;
     options.target = target == "pooled" ? Target::pooled : Target::within;
     options.average = average == "variance" ? Average::variance : Average::deviation;
     options.mode = mode == "rescale" ? Mode::rescale : mode == "reshift" ? Mode::reshift : Mode::repair;
     options.classifier = classifier;
+    options.residual = residual;
     return options;
 }
 
@@ -141,27 +103,34 @@ StageNotes RepairReport::notes() const {
             {"repaired_channels", static_cast<double>(channels)},
             {"dead_channels", static_cast<double>(dead_channels)},
             {"layers_without_bias", static_cast<double>(layers_without_bias)},
+            {"repaired_residual_sums", static_cast<double>(residual_sums)},
+            {"repaired_residual_channels", static_cast<double>(residual_channels)},
+            {"residual_sums_left", static_cast<double>(residual_sums_left)},
+            {"residual_channels_left", static_cast<double>(residual_channels_left)},
             {"batch_norms_reset", static_cast<double>(batch_norms)}};
 }
 
 std::vector<std::size_t> repaired_operations(const model::ModelGraph& graph, const RepairOptions& options) {
-    auto affine = graph.affine_operations();
-    if (!options.classifier && !affine.empty()) affine.pop_back();
-    // A weight that several operations share cannot be given to each of them its own scale.
-    std::map<int, int> uses;
-    for (const auto& operation : graph.operations) {
-        EntriesOf entries;
-        std::visit([&](const auto& kind) { kind.fields(kind, entries); }, operation.kind);
-        for (const int entry : entries.found) uses[entry] += 1;
-    }
-    std::erase_if(affine, [&](std::size_t i) {
-        if (uses[entries_of(graph.operations[i].kind).first] > 1) return true;
+    auto repaired = graph.affine_operations();
+    if (!options.classifier && !repaired.empty()) repaired.pop_back();
+    // What several operations share cannot be given to each of them its own scale.
+    const auto uses = entry_uses(graph);
+    const auto shared = [&](int entry) { return entry >= 0 && uses[static_cast<std::size_t>(entry)] > 1; };
+    std::erase_if(repaired, [&](std::size_t i) {
+        const auto [weight, bias] = affine_entries(graph.operations[i].kind);
+        if (shared(weight) || shared(bias)) return true;
         const auto readers = graph.consumers(graph.operations[i].output);
-        return std::any_of(readers.begin(), readers.end(), [&](std::size_t reader) {
-            return std::holds_alternative<model::BatchNorm>(graph.operations[reader].kind);
+        return !readers.empty() && std::all_of(readers.begin(), readers.end(), [&](std::size_t reader) {
+            return normalises_channels(graph, graph.operations[reader]);
         });
     });
-    return affine;
+    if (options.residual) {
+        for (const auto& sum : residual_sums(graph, options.classifier)) {
+            if (sum.addends[0].free || sum.addends[1].free) repaired.push_back(sum.operation);
+        }
+        std::sort(repaired.begin(), repaired.end());
+    }
+    return repaired;
 }
 
 std::vector<double> finisher_weights(const std::string& option, const FusionState& state,
@@ -174,9 +143,11 @@ std::vector<double> finisher_weights(const std::string& option, const FusionStat
 
 EndMoments end_moments(const FusionState& state, const FusionContext& context, StatisticsSource& source,
                        const std::vector<std::size_t>& operations) {
-    const auto& graph = context.graph;
+    const auto channels_of = [&](std::size_t operation) {
+        return channels(context.graph, moment_point(context.graph, operation));
+    };
     std::int64_t width = 0;
-    for (const std::size_t operation : operations) width += 1 + 2 * graph.channels(operation);
+    for (const std::size_t operation : operations) width += 1 + 2 * channels_of(operation);
 
     core::collectively(context.communicator, [&] { check_updates(state.updates, context); });
     std::size_t next = 0;
@@ -198,12 +169,12 @@ EndMoments end_moments(const FusionState& state, const FusionContext& context, S
     for (std::size_t k = 0; k < context.members.size(); ++k) {
         std::vector<ChannelMoments> end;
         for (const std::size_t operation : operations) {
-            const auto channels = graph.channels(operation);
+            const auto n = channels_of(operation);
             ChannelMoments moments;
             moments.count = *from++;
-            moments.sum.assign(from, from + channels);
-            moments.sum_of_squares.assign(from + channels, from + 2 * channels);
-            from += 2 * channels;
+            moments.sum.assign(from, from + n);
+            moments.sum_of_squares.assign(from + n, from + 2 * n);
+            from += 2 * n;
             end.push_back(std::move(moments));
         }
         result.ends.push_back(std::move(end));
@@ -217,6 +188,12 @@ RepairReport repair(model::Parameters& merged, const EndMoments& ends, const Fus
     if (ends.ends.size() != weights.size()) throw std::logic_error("repair: a weight for each end");
     RepairReport report;
     const auto& operations = context.graph.operations;
+    const auto sums = residual_sums(context.graph, options.classifier);
+    if (options.residual) {
+        report.residual_sums_left = std::count_if(sums.begin(), sums.end(), [](const ResidualSum& sum) {
+            return !sum.addends[0].free && !sum.addends[1].free;
+        });
+    }
     for (std::size_t i = 0; i < operations.size(); ++i) {
         if (std::holds_alternative<model::BatchNorm>(operations[i].kind)) {
             report.batch_norms += reset(merged, operations[i], context, source, weights) ? 1 : 0;
@@ -225,6 +202,12 @@ RepairReport repair(model::Parameters& merged, const EndMoments& ends, const Fus
         if (found == ends.operations.end()) continue;
         const Target target =
             target_of(ends, static_cast<std::size_t>(found - ends.operations.begin()), weights, options);
+        const auto sum =
+            std::find_if(sums.begin(), sums.end(), [&](const ResidualSum& s) { return s.operation == i; });
+        if (sum != sums.end()) {
+            repair_residual_sum(merged, *sum, target, context, source, weights, options, report);
+            continue;
+        }
         const auto measured = source.of_merged(merged, i, context.members, weights);
         repair_layer(merged, operations[i].kind, target, measured, options, report);
     }

@@ -24,21 +24,23 @@ struct RepairOptions {
     Average average = Average::deviation;
     Mode mode = Mode::repair;
     bool classifier = false;  ///< the last affine layer, whose pre-activations are the logits, as well
+    bool residual = false;    ///< the sums of residual blocks as well, see repair()
 
     /// Of the texts that configurations use: `within|pooled`, `std|variance`, `repair|rescale|reshift`.
     static RepairOptions from(const std::string& target, const std::string& average, const std::string& mode,
-                              bool classifier);
+                              bool classifier, bool residual = false);
 };
 
-/// The linear and convolution layers whose pre-activations are repaired, in order: those that no batch norm follows
-/// directly (it normalises anyway), without the classifier unless the options say so.
+/// The operations whose outputs are repaired, in order: the linear and convolution layers that something reads besides
+/// norms of single channels (batch norm, instance norm: they undo any scale), without the classifier unless the options
+/// say so, without those that share a weight or bias; with `residual` the residual sums one side of which can be scaled.
 std::vector<std::size_t> repaired_operations(const model::ModelGraph& graph, const RepairOptions& options);
 
 /// w_k by a finisher's `weights` option: `reduction` (those the reduction used), `samples` or `uniform`.
 std::vector<double> finisher_weights(const std::string& option, const FusionState& state,
                                      const FusionContext& context);
 
-/// Moments of the ends' own pre-activations: all that REPAIR needs to know of the models that were merged.
+/// Moments of the ends' own pre-activations (and residual sums): all that REPAIR needs to know of the models that were merged.
 struct EndMoments {
     std::vector<std::size_t> operations;
     std::vector<std::vector<ChannelMoments>> ends;  ///< [end][i] belongs to operations[i]
@@ -50,10 +52,13 @@ EndMoments end_moments(const FusionState& state, const FusionContext& context, S
                        const std::vector<std::size_t>& operations);
 
 struct RepairReport {
-    std::int64_t layers = 0, channels = 0;  ///< repaired
-    std::int64_t dead_channels = 0;         ///< left unscaled, see repair()
-    std::int64_t layers_without_bias = 0;   ///< could not be shifted, only scaled
-    std::int64_t batch_norms = 0;           ///< running statistics recomputed
+    std::int64_t layers = 0, channels = 0;                  ///< repaired
+    std::int64_t dead_channels = 0;                         ///< left unscaled, see repair()
+    std::int64_t layers_without_bias = 0;                   ///< and sums: could not be shifted, only scaled
+    std::int64_t residual_sums = 0, residual_channels = 0;  ///< repaired
+    std::int64_t residual_sums_left = 0;                    ///< neither side can be scaled; not repaired
+    std::int64_t residual_channels_left = 0;                ///< of repaired sums: shifted, not scaled
+    std::int64_t batch_norms = 0;                           ///< running statistics recomputed
     StageNotes notes() const;
 };
 
@@ -69,8 +74,18 @@ struct RepairReport {
 /// is rounding, or would be blown up more than a thousandfold. It is shifted but not scaled, and counted. In the formula
 /// there is no ε besides. A layer without bias cannot be shifted: it is scaled only (`reshift` leaves it), and counted.
 ///
-/// Cost: a pass over the source's data through the first l layers for each repaired layer l. Collective; the same on
-/// every rank and any number of ranks.
+/// Residual sums (of `residual_sums`, with `options.residual`). The paper repairs the outputs of residual blocks with a
+/// batch norm behind each; the merged model could then not be a state_dict of the clients' architecture. We depart: the
+/// sum u + v of two hidden values gets the ends' moments through its branches. A side is *free* when a norm, convolution
+/// or linear layer scales and shifts each of its channels, with nothing but dropout, constant factors and permutations of
+/// axes in between, and no other reader. Both free (a projection shortcut): both are scaled by σ*/√v, one is shifted. One
+/// free, f in x + f: f is scaled by the a that solves Var(x) + 2a Cov(x, f) + a² Var(f) = σ*², the positive root nearest
+/// to 1, and shifted. A channel with a dead branch, without such a root or with none in [10⁻³, 10³], is shifted only and
+/// counted; a sum without a free side is left and counted. A branch that ends in a linear layer or convolution is repaired
+/// as such first, so that what a root is nearest to is a mended branch.
+///
+/// Cost: a pass over the source's data through the first l layers for each repaired layer or sum l. Collective; the same
+/// on every rank and any number of ranks.
 RepairReport repair(model::Parameters& merged, const EndMoments& ends, const FusionContext& context,
                     StatisticsSource& source, const std::vector<double>& weights,
                     const RepairOptions& options);

@@ -14,17 +14,31 @@
 
 namespace thalweg::aggregator {
 
-/// First and second moments of the channels of one operation's output (axis 1; over N, and H·W of images),
-/// accumulated in double.
+/// First and second moments of the channels of one operation's output (over samples and all other axes), accumulated
+/// in double.
 struct ChannelMoments {
     double count = 0;  ///< values a channel
     std::vector<double> sum, sum_of_squares;
+    /// Adds an output with its channels on axis 1.
     void add(const at::Tensor& output);
     void add(const ChannelMoments& other);
     std::vector<double> mean() const;
     /// Biased (÷ count), never negative.
     std::vector<double> variance() const;
 };
+
+/// An operation's output, with the axis that its channels are on.
+struct MomentPoint {
+    std::size_t operation = 0;
+    std::int64_t axis = 1;
+};
+
+/// Where an operation's channels are measured: `graph.channel_axis`, but of a sum, an activation or a dropout, which work
+/// on any axis, the axis of the nearest operation before it that says one (of a transformer's residual sum the last, of a
+/// convolutional net's axis 1).
+MomentPoint moment_point(const model::ModelGraph& graph, std::size_t operation);
+/// How many channels are there.
+std::int64_t channels(const model::ModelGraph& graph, const MomentPoint& point);
 
 /// Somebody's data, seen through channel moments. An interface of the aggregator's: the server's hold-out, or the
 /// clients through the backend. No sample passes through it but `for_each_batch` of the server's own.
@@ -33,17 +47,22 @@ class StatisticsSource {
     virtual ~StatisticsSource() = default;
     /// `server` or `clients`
     virtual std::string name() const = 0;
-    /// Moments of the outputs of `operations` (increasing indexes) in the update's own model, in one pass. On the
-    /// update's rank; not collective.
+    virtual const model::ModelGraph& graph() const = 0;
+    /// Moments of the outputs of `operations` (increasing indexes), each at its moment_point, in the update's own model,
+    /// in one pass. On the update's rank; not collective.
     virtual std::vector<ChannelMoments> of_update(const Update& update,
                                                   const std::vector<std::size_t>& operations) = 0;
-    /// Moments of the output of `operation` in the merged model (the same on every rank) over all of the source's
-    /// data. For `clients` each client's moments weigh w_k (m = Σ w_k m_k, v = Σ w_k (v_k + m_k²) − m²), given as sums
+    /// Moments at `points` (increasing operations) in the merged model (the same on every rank) over all of the source's
+    /// data, in one pass. For `clients` each client's moments weigh w_k (m = Σ w_k m_k, v = Σ w_k (v_k + m_k²) − m²), given as sums
     /// over as many values as all clients have together; for `server` members and weights do not matter. Collective,
     /// the same result on every rank and any number of ranks.
-    virtual ChannelMoments of_merged(const model::Parameters& merged, std::size_t operation,
-                                     const std::vector<Member>& members,
-                                     const std::vector<double>& weights) = 0;
+    virtual std::vector<ChannelMoments> of_merged(const model::Parameters& merged,
+                                                  const std::vector<MomentPoint>& points,
+                                                  const std::vector<Member>& members,
+                                                  const std::vector<double>& weights) = 0;
+    /// The same of one operation at its moment_point. Collective.
+    ChannelMoments of_merged(const model::Parameters& merged, std::size_t operation,
+                             const std::vector<Member>& members, const std::vector<double>& weights);
     /// The same source looking at no more than the first `limit` samples of the server's, or of each client's (0: all).
     virtual std::unique_ptr<StatisticsSource> limited(std::int64_t limit) const = 0;
 };
