@@ -225,7 +225,9 @@ class Grouping {
             const std::string& reason = walk_.channels.frozen(channel);
             const bool is_border = reason == "input" || reason == "output" ||
                                    reason == "symbols of the input" || reason == "fixed positions" ||
-                                   reason == "a single channel";
+                                   reason == "a single channel" ||
+                                   // the positions of positional parameters
+                                   (reason == "it meets fixed positions" && standings.size() == 1);
             if (!is_border) covered[channel] = reason.empty();
         }
         for (const Channel channel : alone_) covered.erase(channel);  // alone there is nothing to permute

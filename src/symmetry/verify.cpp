@@ -1,10 +1,12 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 
 #include "thalweg/core/interrupt.hpp"
 #include "thalweg/model/interpreter.hpp"
+#include "thalweg/symmetry/gauge.hpp"
 #include "thalweg/symmetry/symmetry.hpp"
 
 namespace thalweg::symmetry {
@@ -23,6 +25,39 @@ std::int64_t symbols_of(const model::ModelGraph& graph) {
     return symbols;
 }
 
+/// A random model on random inputs, and how far others are from its function.
+class Function {
+  public:
+    Function(const model::ModelGraph& graph, core::Random& random)
+        : parameters(random_parameters(graph, random)),
+          graph_(graph),
+          inputs_(random_inputs(graph, 3, random)) {
+        expected_ = output(parameters);
+        scale_ = std::max(1.0, expected_.abs().max().item<double>());
+    }
+
+    const model::Parameters parameters;
+
+    /// NaN must not pass for small.
+    double change(const model::Parameters& other) const {
+        core::check_interrupt();
+        const double error = (output(other) - expected_).abs().max().item<double>() / scale_;
+        return error >= 0 ? error : std::numeric_limits<double>::infinity();
+    }
+
+  private:
+    at::Tensor output(const model::Parameters& of) const {
+        return model::forward(graph_, model::views(of), inputs_, model::Mode::evaluate);
+    }
+    const model::ModelGraph& graph_;
+    at::Tensor inputs_, expected_;
+    double scale_;
+};
+
+std::int64_t moved(const model::Parameters& a, const model::Parameters& b) {
+    return (a.values != b.values).sum().item<std::int64_t>();
+}
+
 Permutations only(const Symmetries& symmetries, const Permutations& permutations, std::size_t group) {
     Permutations result = identity(symmetries);
     const int bond = symmetries.groups[group].bond;
@@ -30,6 +65,66 @@ Permutations only(const Symmetries& symmetries, const Permutations& permutations
         if (g == group || (bond >= 0 && symmetries.groups[g].bond == bond)) result[g] = permutations[g];
     }
     return result;
+}
+
+std::vector<double> only(const Gauge::Group& group, const std::vector<double>& factors) {
+    std::vector<double> result(factors.size(), 1);
+    const auto first = factors.begin() + group.first;
+    std::copy(first, first + group.size, result.begin() + group.first);
+    return result;
+}
+
+/// Forgets one tensor of the group, the first (which makes its channels) or the last (which may read them); false where
+/// there is but one.
+bool forget(Symmetries& symmetries, std::size_t group, bool last) {
+    auto& uses = symmetries.groups[group].uses;
+    if (uses.size() < 2) return false;
+    uses.erase(last ? std::prev(uses.end()) : uses.begin());
+    return true;
+}
+
+bool forget(Gauge& gauge, std::size_t group, bool last) {
+    const std::int64_t first = gauge.groups[group].first, end = first + gauge.groups[group].size;
+    std::vector<std::size_t> touching;
+    for (std::size_t m = 0; m < gauge.marks.size(); ++m) {
+        const at::Tensor& channel = gauge.marks[m].channel;
+        if (channel.ge(first).logical_and(channel.lt(end)).any().item<bool>()) touching.push_back(m);
+    }
+    if (touching.size() < 2) return false;
+    const auto forgotten = last ? touching.back() : touching.front();
+    gauge.marks.erase(gauge.marks.begin() + static_cast<std::ptrdiff_t>(forgotten));
+    return true;
+}
+
+/// `draw()`: an element; `applied(θ, symmetries, element)`; `one(element, group)`: the element in this group only.
+template <class S, class Draw, class Applied, class One>
+Proof prove(const model::ModelGraph& graph, const S& symmetries, core::Random& random, int draws, Draw draw,
+            Applied applied, One one) {
+    const at::NoGradGuard no_grad;
+    Proof proof;
+    std::vector<double> control(symmetries.groups.size(), -1);
+    for (; proof.draws < draws; ++proof.draws) {
+        const Function function(graph, random);
+        const auto all = draw();
+        const auto image = applied(function.parameters, symmetries, all);
+        proof.max_error = std::max(proof.max_error, function.change(image));
+        const auto elements = moved(image, function.parameters);
+        proof.elements = proof.draws == 0 ? elements : std::min(proof.elements, elements);
+        for (std::size_t g = 0; g < symmetries.groups.size(); ++g) {
+            const auto element = one(all, g);
+            proof.max_error =
+                std::max(proof.max_error, function.change(applied(function.parameters, symmetries, element)));
+            for (const bool last : {false, true}) {
+                S wrong = symmetries;
+                if (!forget(wrong, g, last)) continue;
+                control[g] =
+                    std::max(control[g], function.change(applied(function.parameters, wrong, element)));
+            }
+        }
+    }
+    std::erase(control, -1);
+    if (!control.empty()) proof.control = *std::min_element(control.begin(), control.end());
+    return proof;
 }
 
 }  // namespace
@@ -64,31 +159,15 @@ at::Tensor random_inputs(const model::ModelGraph& graph, std::int64_t count, cor
 }
 
 Proof verify(const model::ModelGraph& graph, const Symmetries& symmetries, core::Random& random, int draws) {
-    const at::NoGradGuard no_grad;
-    Proof proof;
-    for (; proof.draws < draws; ++proof.draws) {
-        const model::Parameters parameters = random_parameters(graph, random);
-        const at::Tensor inputs = random_inputs(graph, 3, random);
-        const auto output = [&](const model::Parameters& of) {
-            return model::forward(graph, model::views(of), inputs, model::Mode::evaluate);
-        };
-        const at::Tensor expected = output(parameters);
-        const double scale = std::max(1.0, expected.abs().max().item<double>());
-        const auto compare = [&](const Permutations& permutations) {
-            core::check_interrupt();
-            const model::Parameters moved = permute(parameters, symmetries, permutations);
-            const double error = (output(moved) - expected).abs().max().item<double>() / scale;
-            // NaN must not pass for small.
-            proof.max_error =
-                error >= 0 ? std::max(proof.max_error, error) : std::numeric_limits<double>::infinity();
-            return (moved.values != parameters.values).sum().item<std::int64_t>();
-        };
-        const Permutations all = random_permutations(symmetries, random);
-        const std::int64_t elements = compare(all);
-        proof.elements = proof.draws == 0 ? elements : std::min(proof.elements, elements);
-        for (std::size_t g = 0; g < symmetries.groups.size(); ++g) compare(only(symmetries, all, g));
-    }
-    return proof;
+    return prove(
+        graph, symmetries, random, draws, [&] { return random_permutations(symmetries, random); }, permute,
+        [&](const Permutations& all, std::size_t group) { return only(symmetries, all, group); });
+}
+
+Proof verify(const model::ModelGraph& graph, const Gauge& gauge, core::Random& random, int draws) {
+    return prove(
+        graph, gauge, random, draws, [&] { return random_factors(gauge, random); }, multiply,
+        [&](const std::vector<double>& all, std::size_t group) { return only(gauge.groups[group], all); });
 }
 
 }  // namespace thalweg::symmetry

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -101,6 +102,10 @@ at::Tensor permuted_entry(const model::Parameters& parameters, std::size_t entry
 /// What a proof by random elements found.
 struct Proof {
     double max_error = 0;  ///< ‖f(π(θ)) − f(θ)‖∞ over all draws, in double, relative to max(1, ‖f(θ)‖∞)
+    /// The same of elements that are wrong on purpose, the first or the last tensor of a group left out: of the group
+    /// that shows it least. A
+    /// proof is worth as much as this is larger than max_error. Infinite where no group acts on two tensors.
+    double control = std::numeric_limits<double>::infinity();
     int draws = 0;              ///< random elements, every group moved in each
     std::int64_t elements = 0;  ///< of the parameter vector that a draw moved, at least
 };

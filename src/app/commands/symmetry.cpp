@@ -1,9 +1,13 @@
 #include <fmt/format.h>
 
+#include <cmath>
+#include <map>
+
 #include "../context.hpp"
 #include "thalweg/aggregator/matching.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/text.hpp"
+#include "thalweg/symmetry/gauge.hpp"
 
 namespace thalweg::app {
 
@@ -19,9 +23,15 @@ struct SymmetryArguments {
     int restarts = 100;
 };
 
+/// All that leaves the model's function alone.
+struct Found {
+    symmetry::Symmetries permutations;
+    symmetry::Gauge signs, scales;
+};
+
 /// What --verify found.
 struct Verification {
-    symmetry::Proof proof;
+    symmetry::Proof permutations, signs, scales;
     bool recovered = false;
     int starts = 0;  ///< of weight matching, until the planted element was found
 };
@@ -55,8 +65,24 @@ void plant(const model::ModelGraph& graph, const symmetry::Symmetries& symmetrie
     result.starts = match.starts;
 }
 
-Json symmetry_json(const model::ModelGraph& graph, const symmetry::Symmetries& symmetries,
+Json gauge_json(const symmetry::Gauge& gauge) {
+    Json groups = Json::array(), fixed = Json::array();
+    for (const auto& group : gauge.groups) groups.push_back({{"name", group.name}, {"size", group.size}});
+    for (const auto& channels : gauge.fixed) {
+        fixed.push_back({{"name", channels.name}, {"size", channels.channels}, {"reason", channels.reason}});
+    }
+    return {{"channels", gauge.channels}, {"groups", groups}, {"fixed", fixed}};
+}
+
+Json proof_json(const symmetry::Proof& proof) {
+    return {{"max_error", proof.max_error},
+            {"control", std::isfinite(proof.control) ? Json(proof.control) : Json(nullptr)},
+            {"draws", proof.draws}};
+}
+
+Json symmetry_json(const model::ModelGraph& graph, const Found& found,
                    const std::optional<Verification>& verification) {
+    const auto& symmetries = found.permutations;
     const auto name_of = [&](std::size_t entry) { return graph.layout->entries()[entry].name; };
     Json groups = Json::array(), frozen = Json::array();
     for (const auto& group : symmetries.groups) {
@@ -76,10 +102,16 @@ Json symmetry_json(const model::ModelGraph& graph, const symmetry::Symmetries& s
                  {"coverage", symmetries.coverage},
                  {"hidden_channels", symmetries.hidden_channels},
                  {"covered_channels", symmetries.covered_channels}};
-    json["verified_max_error"] = verification ? Json(verification->proof.max_error) : Json(nullptr);
-    json["planted"] = verification
-                          ? Json{{"recovered", verification->recovered}, {"starts", verification->starts}}
-                          : Json(nullptr);
+    json["signs"] = gauge_json(found.signs);
+    json["scales"] = gauge_json(found.scales);
+    json["verified"] = nullptr;
+    json["planted"] = nullptr;
+    if (verification) {
+        json["verified"] = {{"permutations", proof_json(verification->permutations)},
+                            {"signs", proof_json(verification->signs)},
+                            {"scales", proof_json(verification->scales)}};
+        json["planted"] = {{"recovered", verification->recovered}, {"starts", verification->starts}};
+    }
     return json;
 }
 
@@ -92,6 +124,40 @@ std::string places(const Json& tensors) {
     }
     if (tensors.size() > 2) text += fmt::format(" and {} more", tensors.size() - 2);
     return text;
+}
+
+/// `layers.0 256, layers.2 256 and 3 more`
+std::string listed(const Json& items, std::size_t most) {
+    std::string text;
+    for (std::size_t i = 0; i < items.size() && i < most; ++i) {
+        const auto name = items[i]["name"].get<std::string>();
+        text += fmt::format("{}{} {}", i == 0 ? "" : ", ", name, items[i]["size"].get<std::int64_t>());
+    }
+    if (items.size() > most) text += fmt::format(" and {} more", items.size() - most);
+    return text;
+}
+
+/// One line on what may be multiplied, one on each reason why the rest may not.
+std::string gauge_text(const Json& gauge, const std::string& verb) {
+    const auto channels = gauge["channels"].get<std::int64_t>();
+    std::string text = channels == 0 ? fmt::format("no channel may be {}\n", verb)
+                                     : fmt::format("{} channels may be {}, each by itself: {}\n", channels,
+                                                   verb, listed(gauge["groups"], 4));
+    std::map<std::string, Json> by_reason;
+    for (const auto& fixed : gauge["fixed"]) {
+        const auto reason = fixed["reason"].get<std::string>();
+        if (reason != "input" && reason != "output") by_reason[reason].push_back(fixed);
+    }
+    for (const auto& [reason, items] : by_reason)
+        text += fmt::format("  not because of {}: {}\n", reason, listed(items, 3));
+    return text;
+}
+
+std::string proof_text(const std::string& what, const symmetry::Proof& proof) {
+    std::string text = fmt::format("{:<13}largest error {:.1e}", what, proof.max_error);
+    if (std::isfinite(proof.control))
+        text += fmt::format("; with one tensor left out on purpose at least {:.1e}", proof.control);
+    return text + "\n";
 }
 
 std::string symmetry_text(const Json& json, const std::optional<Verification>& verification) {
@@ -114,10 +180,14 @@ std::string symmetry_text(const Json& json, const std::optional<Verification>& v
     text += fmt::format("{} of {} hidden channels can be permuted; groups move {:.2f}% of the parameters\n",
                         json["covered_channels"].get<std::int64_t>(),
                         json["hidden_channels"].get<std::int64_t>(), 100 * json["coverage"].get<double>());
+    text += gauge_text(json["signs"], "flipped in sign");
+    text += gauge_text(json["scales"], "rescaled by positive numbers");
     if (verification) {
-        text += fmt::format(
-            "verified: {} random models, every group by itself and all together: largest error {:.1e}\n",
-            verification->proof.draws, verification->proof.max_error);
+        text += fmt::format("\nverified on {} random models, every group by itself and all together:\n",
+                            verification->permutations.draws);
+        text += proof_text("permutations", verification->permutations);
+        if (json["signs"]["channels"] > 0) text += proof_text("signs", verification->signs);
+        if (json["scales"]["channels"] > 0) text += proof_text("scales", verification->scales);
         text += verification->recovered
                     ? fmt::format("a planted element was recovered exactly, at start {} of weight matching\n",
                                   verification->starts)
@@ -129,26 +199,36 @@ std::string symmetry_text(const Json& json, const std::optional<Verification>& v
     return text;
 }
 
+Verification verified(const model::ModelGraph& graph, const Found& found, const SymmetryArguments& arguments,
+                      core::Random& random) {
+    Verification result;
+    result.permutations = symmetry::verify(graph, found.permutations, random, arguments.draws);
+    result.signs = symmetry::verify(graph, found.signs, random, arguments.draws);
+    result.scales = symmetry::verify(graph, found.scales, random, arguments.draws);
+    for (const auto* proof : {&result.permutations, &result.signs, &result.scales}) {
+        if (proof->max_error < 1e-9) continue;
+        throw core::RunError(fmt::format(
+            "the symmetries derived for {} are wrong: a random element changed the function by {:.1e} (at "
+            "most "
+            "1e-9 is rounding). This is a mistake of the program; please report it with the model",
+            arguments.path, proof->max_error));
+    }
+    plant(graph, found.permutations, random, arguments.restarts, result);
+    return result;
+}
+
 void run_symmetry(const Context& context, const SymmetryArguments& arguments) {
     const auto graph = graph_of(context, arguments);
     core::collectively(context.communicator, [&] {
         if (!context.is_root) return;
-        const auto symmetries = symmetry::derive(graph);
+        const Found found{symmetry::derive(graph), symmetry::derive_gauge(graph, symmetry::Gauge::Kind::sign),
+                          symmetry::derive_gauge(graph, symmetry::Gauge::Kind::scale)};
         std::optional<Verification> verification;
         if (arguments.verify) {
             core::Random random(arguments.model.seed, "symmetry");
-            verification.emplace();
-            verification->proof = symmetry::verify(graph, symmetries, random, arguments.draws);
-            if (!(verification->proof.max_error < 1e-9)) {
-                throw core::RunError(fmt::format(
-                    "the symmetries derived for {} are wrong: a random element changed the function by "
-                    "{:.1e} (at most "
-                    "1e-9 is rounding). This is a mistake of the program; please report it with the model",
-                    arguments.path, verification->proof.max_error));
-            }
-            plant(graph, symmetries, random, arguments.restarts, *verification);
+            verification = verified(graph, found, arguments, random);
         }
-        const Json json = symmetry_json(graph, symmetries, verification);
+        const Json json = symmetry_json(graph, found, verification);
         if (arguments.model.json) {
             context.print(json);
         } else {
@@ -160,9 +240,10 @@ void run_symmetry(const Context& context, const SymmetryArguments& arguments) {
 }  // namespace
 
 void add_symmetry(CLI::App& program, Context& context) {
-    auto* command = program.add_subcommand(
-        "symmetry",
-        "what may be permuted in a model without changing its function, and why the rest may not");
+    auto* command = program.add_subcommand("symmetry",
+                                           "what may be permuted, flipped and rescaled in a model without "
+                                           "changing its function, and why the rest "
+                                           "may not");
     auto arguments = std::make_shared<SymmetryArguments>();
     command->add_option("MODEL", arguments->path, "model file, or a configuration (.yaml)")->required();
     command

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "thalweg/symmetry/gauge.hpp"
 #include "thalweg/symmetry/symmetry.hpp"
 
 namespace thalweg::symmetry {
@@ -271,11 +272,15 @@ std::vector<Case> cases() {
 
 class Invariance : public ::testing::TestWithParam<Case> {};
 
+model::ModelGraph graph_of(const Case& tested) {
+    GraphBuilder builder(tested.input);
+    int value = tested.build(builder);
+    if (tested.name != "tied embedding") value = builder.linear("classifier", value, 3);
+    return std::move(builder).build(core::Value::map());
+}
+
 TEST_P(Invariance, RandomElementsKeepTheFunction) {
-    GraphBuilder builder(GetParam().input);
-    int value = GetParam().build(builder);
-    if (GetParam().name != "tied embedding") value = builder.linear("classifier", value, 3);
-    const auto graph = std::move(builder).build(core::Value::map());
+    const auto graph = graph_of(GetParam());
     const auto symmetries = derive(graph);
     std::string groups;
     for (const Group& group : symmetries.groups) {
@@ -298,6 +303,27 @@ TEST_P(Invariance, RandomElementsKeepTheFunction) {
     EXPECT_LT(proof.max_error, 1e-11);
     EXPECT_GT(proof.elements, 0);
     EXPECT_EQ(proof.draws, 3);
+    EXPECT_GT(proof.control, 1e-6) << "the proof does not see every group";
+}
+
+/// Whatever the white list lets through is a symmetry, with ReLU and with tanh in its place.
+TEST_P(Invariance, FactorsKeepTheFunction) {
+    auto graph = graph_of(GetParam());
+    core::Random random(7, "gauge");
+    for (const auto activation : {ActivationKind::relu, ActivationKind::tanh}) {
+        for (auto& operation : graph.operations) {
+            auto* found = std::get_if<model::Activation>(&operation.kind);
+            if (found != nullptr && found->kind == ActivationKind::relu) found->kind = activation;
+        }
+        for (const auto kind : {Gauge::Kind::sign, Gauge::Kind::scale}) {
+            const Gauge gauge = derive_gauge(graph, kind);
+            const Proof proof = verify(graph, gauge, random, 5);
+            EXPECT_LT(proof.max_error, 1e-11);
+            if (gauge.channels > 0) {
+                EXPECT_GT(proof.control, 1e-6) << "the proof does not see every group";
+            }
+        }
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(Rules, Invariance, ::testing::ValuesIn(cases()), [](const auto& info) {
