@@ -110,8 +110,9 @@ void assign(const symmetry::Symmetries& symmetries, const std::vector<at::Tensor
         take(g, best_assignment(solver, correlations[g], group.name));
     }
     for (const auto& [bond, groups] : bonds) {
-        const auto of_bond = std::count_if(symmetries.groups.begin(), symmetries.groups.end(),
-                                           [&](const symmetry::Group& group) { return group.bond == bond; });
+        const auto of_bond =
+            std::count_if(symmetries.groups.begin(), symmetries.groups.end(),
+                          [&, bond = bond](const symmetry::Group& group) { return group.bond == bond; });
         // Blocks that only some of the groups were seen in would tear the others apart.
         if (of_bond != static_cast<std::ptrdiff_t>(groups.size())) continue;
         std::vector<at::Tensor> gains;
