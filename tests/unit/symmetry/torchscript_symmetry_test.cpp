@@ -1,0 +1,65 @@
+// The symmetries of modules that Python wrote (tests/golden/torchscript) are derived and proved like those of our own.
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include <filesystem>
+#include <set>
+
+#include "thalweg/core/files.hpp"
+#include "thalweg/model/model_file.hpp"
+#include "thalweg/model/torchscript.hpp"
+#include "thalweg/symmetry/gauge.hpp"
+#include "thalweg/symmetry/symmetry.hpp"
+
+namespace thalweg::symmetry {
+namespace {
+
+const std::filesystem::path folder = std::filesystem::path(THALWEG_TEST_DIR) / "golden" / "torchscript";
+
+const model::TensorFile& expected() {
+    static const auto file = model::load_tensors(folder / "expected.pt");
+    return file;
+}
+
+std::vector<std::string> module_names() {
+    std::vector<std::string> names;
+    for (const auto& [key, text] : expected().meta) names.push_back(key.substr(0, key.find('/')));
+    return names;
+}
+
+class TorchScriptSymmetry : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(TorchScriptSymmetry, GroupsSignsAndScalesKeepTheFunction) {
+    const auto input = expected().at(GetParam() + "/input3");
+    const auto classes = expected().at(GetParam() + "/output3").size(1);
+    for (const std::string how : {"script", "trace"}) {
+        const auto imported = model::import_torchscript(folder / (GetParam() + "." + how + ".pt"),
+                                                        input.sizes().slice(1).vec(), classes);
+        const auto& graph = imported.graph;
+        const auto symmetries = derive(graph);
+        core::Random random(7, "torchscript");
+        const Proof proof = verify(graph, symmetries, random);
+        EXPECT_LT(proof.max_error, 1e-10) << how;
+        EXPECT_GT(proof.control, 1e-6) << how << ": the proof does not see every group";
+        for (const auto kind : {Gauge::Kind::sign, Gauge::Kind::scale}) {
+            const Gauge gauge = derive_gauge(graph, kind);
+            const Proof factors = verify(graph, gauge, random);
+            EXPECT_LT(factors.max_error, 1e-10) << how;
+        }
+        // What is not covered has a reason.
+        std::set<std::string> reasons;
+        for (const auto& frozen : symmetries.frozen) reasons.insert(frozen.reason);
+        for (const auto* border : {"input", "output", "symbols of the input", "a single channel"})
+            reasons.erase(border);
+        if (symmetries.covered_channels < symmetries.hidden_channels) {
+            EXPECT_FALSE(reasons.empty()) << how;
+        }
+        for (const auto& reason : reasons) std::cout << how << ": not covered: " << reason << "\n";
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Modules, TorchScriptSymmetry, ::testing::ValuesIn(module_names()),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace thalweg::symmetry
