@@ -94,6 +94,14 @@ Line Walk::opened(int entry, std::int64_t axis) {
     return line;
 }
 
+Line Walk::opened_slabs(int entry, std::int64_t axis, std::int64_t count) {
+    const EntryAxis* known = find(entry, axis);
+    if (known == nullptr) return channels.open(step().name, count);
+    Line line;
+    for (const Line& slab : known->slabs) line.insert(line.end(), slab.begin(), slab.end());
+    return static_cast<std::int64_t>(line.size()) == count ? line : channels.open(step().name, count);
+}
+
 Labels Walk::with_axis(const Labels& labels, std::int64_t axis, const Line& line) {
     Labels result(shape());
     for (const at::Tensor& patch : labels.patches()) {
@@ -144,14 +152,18 @@ Labels Walk::rule(const model::Convolution& conv) {
     } else if (conv.groups == channels_in && shape().front() == channels_in) {
         mark(conv.weight, 0, in);  // depthwise: the same channels come out
         out = in;
-    } else if (conv.transposed) {
-        channels.freeze(in, "grouped transposed convolution");
-        out = channels.open_frozen(step().name, shape().front(), "grouped transposed convolution");
-        mark(conv.weight, 0, in);
     } else {
-        out = opened(conv.weight, 0);
+        // Output channels belong to the inputs of their group; the weight shows one of the two on axis 0, the other group
+        // by group on axis 1.
+        if (conv.transposed) {
+            mark(conv.weight, 0, in);
+            out = opened_slabs(conv.weight, 1, shape().front());
+        } else {
+            out = opened(conv.weight, 0);
+        }
         channels.bind(conv.groups == channels_in ? in : channels.blocks(in, conv.groups), out);
-        if (conv.groups != channels_in) mark_slabs(conv.weight, 1, in, conv.groups);
+        if (conv.transposed) mark_slabs(conv.weight, 1, out, conv.groups);
+        if (!conv.transposed && conv.groups != channels_in) mark_slabs(conv.weight, 1, in, conv.groups);
     }
     mark(conv.bias, 0, out);
     result.add(1, out);

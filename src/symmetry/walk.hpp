@@ -86,6 +86,8 @@ class Walk {
     void mark_slabs(int entry, std::int64_t axis, const Line& line, std::int64_t slabs);
     /// The channels of an axis that the operation makes: new ones, or what an earlier use of the entry made.
     Line opened(int entry, std::int64_t axis);
+    /// The same for `count` channels that the axis shows slab by slab.
+    Line opened_slabs(int entry, std::int64_t axis, std::int64_t count);
 
     Labels spatial(const std::string& what);
     /// The input's labels with `line` on an axis whose own label is dropped, for an output of the operation's shape.

@@ -174,7 +174,7 @@ class WrittenAttention(nn.Module):
         attention = (q @ k.transpose(-2, -1)) * (1.0 / math.sqrt(e // self.heads)) + self.mask
         attention = self.drop(attention.softmax(dim=-1))
         x = x + self.out((attention @ v).transpose(1, 2).reshape(n, t, e))
-        return self.head(x[:, 0])
+        return self.head(x[:, -1])
 
 
 class GroupedNorm(nn.Module):
@@ -183,7 +183,7 @@ class GroupedNorm(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv1 = nn.Conv2d(2, 6, 3)
-        self.norm1 = nn.GroupNorm(3, 6)
+        self.norm1 = nn.GroupNorm(2, 6)
         self.conv2 = nn.Conv2d(6, 4, 3, groups=2)
         self.norm2 = nn.GroupNorm(1, 4)
 
@@ -212,13 +212,14 @@ class CalledTwice(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.inner = nn.Linear(6, 6)
-        self.norm = nn.BatchNorm1d(6)
+        self.stem = nn.Linear(6, 8)
+        self.inner = nn.Linear(8, 8)
+        self.norm = nn.BatchNorm1d(8)
         self.again = self.inner
-        self.fc = nn.Linear(6, 3)
+        self.fc = nn.Linear(8, 3)
 
     def forward(self, x):
-        x = F.relu(self.norm(self.inner(x)))
+        x = F.relu(self.norm(self.inner(F.relu(self.stem(x)))))
         x = F.relu(self.norm(self.again(x)))
         return self.fc(x)
 

@@ -129,6 +129,29 @@ std::vector<Case> cases() {
              return flat(b, relu(b, conv(b, "up", x, {6, 4, 2, 2}, options)));
          },
          10, 10, "6 4"},
+        {"grouped transposed convolution", image,
+         [](GraphBuilder& b) {
+             const int x = relu(b, b.conv2d("conv0", 0, 6, {3, 3}));
+             model::Convolution options;
+             options.stride = {2, 2}, options.padding = {0, 0}, options.dilation = {1, 1},
+             options.output_padding = {1, 0};
+             options.transposed = true;
+             options.groups = 3;
+             return flat(b, relu(b, conv(b, "up", x, {6, 4, 2, 2}, options)));
+         },
+         18, 18, "3x2 3x4"},
+        {"depthwise transposed convolution", image,
+         [](GraphBuilder& b) {
+             const int x = relu(b, b.conv2d("conv0", 0, 4, {3, 3}));
+             model::Convolution options;
+             options.stride = {1, 1}, options.padding = {0, 0}, options.dilation = {1, 1},
+             options.output_padding = {0, 0};
+             options.transposed = true;
+             options.groups = 4;
+             const int y = relu(b, conv(b, "same", x, {4, 1, 2, 2}, options));
+             return flat(b, relu(b, conv(b, "twice", y, {4, 2, 2, 2}, options)));
+         },
+         12, 12, "4x1 4x2"},
         {"one-dimensional convolution",
          {3, 12},
          [](GraphBuilder& b) {
