@@ -87,9 +87,10 @@ std::vector<std::int64_t> sample_shape(const core::Value& options) {
         product =
             std::min(product * size, dimension + 1);  // no overflow: both factors are at most dimension + 1
     }
-    if (shape.size() != 3 || product != dimension) {
-        options["shape"].reject("must be [channels, height, width] with a product of `dimension`, " +
-                                std::to_string(dimension));
+    if (shape.size() < 2 || shape.size() > 3 || product != dimension) {
+        options["shape"].reject(
+            "must be [channels, height, width] or two numbers, with a product of `dimension`, " +
+            std::to_string(dimension));
     }
     return shape;
 }
@@ -140,9 +141,10 @@ const core::Registration<std::shared_ptr<const Dataset>, const DatasetContext&> 
          {generator_seed_option(),
           core::integer("classes", "number of classes").at_least(2).at_most(256).by_default(10),
           core::integer("dimension", "numbers in a sample").at_least(1).at_most(1000000).by_default(20),
-          core::integers("shape",
-                         "[channels, height, width] of a sample, for convolutional models; their "
-                         "product is `dimension`")
+          core::integers(
+              "shape",
+              "[channels, height, width] of a sample, for convolutional models, or two numbers; their "
+              "product is `dimension`")
               .optional(),
           core::integer("train", "training samples").at_least(1).at_most(100000000).by_default(10000),
           core::integer("test", "test samples").at_least(1).at_most(100000000).by_default(2000),

@@ -29,11 +29,13 @@ std::string with_commas(std::int64_t number) {
 
 void check_problem(const core::Value& options, const std::vector<std::int64_t>& input_shape,
                    std::int64_t classes) {
-    bool valid = input_shape.size() == 1 || input_shape.size() == 3;
+    bool valid = !input_shape.empty() && input_shape.size() <= 3;
     for (const auto extent : input_shape) valid = valid && extent >= 1;
     if (!valid) {
-        options.reject("a model's input is [features] or [channels, height, width], all at least 1, not " +
-                       core::shape_text(input_shape));
+        options.reject(
+            "a model's input is [features], [channels, positions] or [channels, height, width], all at "
+            "least 1, not " +
+            core::shape_text(input_shape));
     }
     if (classes < 1) {
         options.reject("a model needs at least 1 class, not " + std::to_string(classes));

@@ -1,12 +1,13 @@
 """The same configuration gives the same bits on any number of ranks, after a kill and --resume, and stops on a signal."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
 import unittest
 
-from support import ENVIRONMENT, SPEECHES, TEXT, TINY, Case, command_line
+from support import ENVIRONMENT, ROOT, SPEECHES, TEXT, TINY, Case, command_line
 
 CNN = """
 name: cnn
@@ -27,6 +28,19 @@ server:
   fusion: [{activation_matching: {anchor: global}}, {mean: {weights: uniform}}, reset_batch_norm]
 """
 
+# A residual net with batch norm that Python scripted.
+SCRIPTED = """
+name: scripted
+seed: 5
+data:
+  dataset: {kind: gaussian_mixture, classes: 4, dimension: 36, shape: [1, 6, 6], train: 400, test: 100}
+  partition: {scheme: dirichlet, alpha: 0.5, clients: 5}
+  holdout: 60
+model: {kind: torchscript, file: net.pt}
+clients: {algorithm: {kind: sgd, lr: 0.05, momentum: 0.9}, epochs: 1, batch_size: 16, init: independent}
+server: {rounds: 2, fusion: [merge_many, mean, repair]}
+"""
+
 # About a second a round: whatever is sent to it after the first checkpoint arrives long before the end.
 ROUNDS = 5
 LONG = [f"server.rounds={ROUNDS}", "clients.epochs=3000", "analysis.measures=[]", "server.fusion=[merge_many, mean]"]
@@ -35,7 +49,8 @@ LONG = [f"server.rounds={ROUNDS}", "clients.epochs=3000", "analysis.measures=[]"
 class Ranks(Case):
     def test_same_bits_on_one_two_three_and_five(self):
         self.write("play.txt", SPEECHES)
-        for name, text in (("tiny", TINY), ("cnn", CNN), ("text", TEXT)):
+        shutil.copy(os.path.join(ROOT, "tests", "golden", "torchscript", "residual.script.pt"), self.path("net.pt"))
+        for name, text in (("tiny", TINY), ("cnn", CNN), ("text", TEXT), ("scripted", SCRIPTED)):
             config = self.write(name + ".yaml", text)
             reference = None
             for ranks in (1, 2, 3, 5):

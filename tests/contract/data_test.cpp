@@ -67,7 +67,7 @@ TEST_P(DatasetContract, HandsOutWhatItSays) {
     EXPECT_NE(dataset->source().empty(), reads_files_);
     EXPECT_TRUE(dataset->train() != nullptr || dataset->has_natural_clients());
     const auto shape = dataset->sample_shape();
-    EXPECT_TRUE(shape.size() == 1 || shape.size() == 3);
+    EXPECT_TRUE(shape.size() >= 1 && shape.size() <= 3);
     const auto width = std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies{});
     for (const auto& part : parts(*dataset)) {
         ASSERT_NE(part, nullptr);

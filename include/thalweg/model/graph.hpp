@@ -127,8 +127,8 @@ class GraphBuilder {
     std::vector<at::Tensor> constants_;
 };
 
-/// Builds the model a resolved `model` section describes for samples of `input_shape` ([C, H, W] or
-/// [features]) and so many classes. Registry kind `model`; builders are registered as
+/// Builds the model a resolved `model` section describes for samples of `input_shape` ([C, H, W], [C, T]
+/// or [features]) and so many classes. Registry kind `model`; builders are registered as
 /// core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t>. UsageError with the
 /// section's place when the layers do not fit the input.
 ModelGraph build_model(const core::Value& options, const std::vector<std::int64_t>& input_shape,
