@@ -17,19 +17,23 @@ Gauge derive_gauge(const model::ModelGraph& graph, Gauge::Kind kind) {
     // Channels that stand in some entry, by the module that made them, oldest first.
     std::vector<std::pair<std::string, std::vector<Channel>>> free;
     std::map<Channel, std::int64_t> number{{walk.channels.find(GaugeWalk::one), -1}};
-    std::map<std::pair<std::string, std::string>, std::int64_t> fixed;
+    std::vector<Gauge::Fixed> fixed;
     for (const auto& mark : walk.marks) {
         for (const Channel member : line_of(mark.factors)) {
             const Channel channel = walk.channels.find(member);
             if (!number.try_emplace(channel, -1).second) continue;
             const auto& name = walk.channels.name(channel);
             if (!walk.channels.frozen(channel).empty()) {
-                fixed[{name, walk.channels.frozen(channel)}] += 1;
+                const std::string& reason = walk.channels.frozen(channel);
+                auto same = fixed.begin();
+                while (same != fixed.end() && (same->name != name || same->reason != reason)) ++same;
+                if (same == fixed.end()) same = fixed.insert(same, {name, 0, reason});
+                same->channels += 1;
                 continue;
             }
             auto found = free.begin();
             while (found != free.end() && found->first != name) ++found;
-            if (found == free.end()) found = free.insert(free.end(), {name, {}});
+            if (found == free.end()) found = free.insert(found, {name, {}});
             found->second.push_back(channel);
         }
     }
@@ -38,7 +42,7 @@ Gauge derive_gauge(const model::ModelGraph& graph, Gauge::Kind kind) {
         gauge.groups.push_back({name, gauge.channels, static_cast<std::int64_t>(channels.size())});
         for (const Channel channel : channels) number[channel] = gauge.channels++;
     }
-    for (const auto& [named, count] : fixed) gauge.fixed.push_back({named.first, count, named.second});
+    gauge.fixed = std::move(fixed);
     for (const auto& mark : walk.marks) {
         std::vector<std::int64_t> numbers;
         bool any = false;

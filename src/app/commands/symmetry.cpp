@@ -40,22 +40,33 @@ bool is_configuration(const std::string& path) {
     return path.ends_with(".yaml") || path.ends_with(".yml");
 }
 
-/// The architecture of a model file, or of a configuration's model for its data's samples or for --input.
-model::ModelGraph graph_of(const Context& context, const SymmetryArguments& arguments) {
-    if (!is_configuration(arguments.path)) return arguments.model.load(context, {arguments.path})[0].graph;
+struct Subject {
+    model::ModelGraph graph;
+    std::optional<model::Parameters> parameters;  ///< of a model file
+};
+
+/// What a model file holds, or the architecture of a configuration's model for its data's samples or for --input.
+Subject subject_of(const Context& context, const SymmetryArguments& arguments) {
+    if (!is_configuration(arguments.path)) {
+        auto loaded = arguments.model.load(context, {arguments.path});
+        return {loaded[0].graph, loaded[0].parameters};
+    }
     ConfigArguments config;
     config.config = arguments.path;
     const auto experiment = config.load(context);
-    if (arguments.input.empty()) return federation::open_setting(experiment, context.communicator).graph;
+    if (arguments.input.empty())
+        return {federation::open_setting(experiment, context.communicator).graph, {}};
     return core::collectively(context.communicator, [&] {
-        return model::build_model(experiment.config["model"], arguments.input, arguments.classes);
+        auto graph = model::build_model(experiment.config["model"], arguments.input, arguments.classes);
+        return Subject{std::move(graph), {}};
     });
 }
 
-/// A random element is applied to a random model; weight matching of the two should find its inverse.
-void plant(const model::ModelGraph& graph, const symmetry::Symmetries& symmetries, core::Random& random,
-           int restarts, Verification& result) {
-    const auto a = symmetry::random_parameters(graph, random);
+/// A random element is applied to the model, or to a random one; weight matching of the two should find its inverse.
+void plant(const Subject& subject, const symmetry::Symmetries& symmetries, core::Random& random, int restarts,
+           Verification& result) {
+    const auto& graph = subject.graph;
+    const auto a = subject.parameters ? *subject.parameters : symmetry::random_parameters(graph, random);
     const auto b = symmetry::permute(a, symmetries, symmetry::random_permutations(symmetries, random));
     aggregator::WeightMatchingOptions options;
     options.restarts = restarts;
@@ -199,8 +210,9 @@ std::string symmetry_text(const Json& json, const std::optional<Verification>& v
     return text;
 }
 
-Verification verified(const model::ModelGraph& graph, const Found& found, const SymmetryArguments& arguments,
+Verification verified(const Subject& subject, const Found& found, const SymmetryArguments& arguments,
                       core::Random& random) {
+    const auto& graph = subject.graph;
     Verification result;
     result.permutations = symmetry::verify(graph, found.permutations, random, arguments.draws);
     result.signs = symmetry::verify(graph, found.signs, random, arguments.draws);
@@ -213,12 +225,13 @@ Verification verified(const model::ModelGraph& graph, const Found& found, const 
             "1e-9 is rounding). This is a mistake of the program; please report it with the model",
             arguments.path, proof->max_error));
     }
-    plant(graph, found.permutations, random, arguments.restarts, result);
+    plant(subject, found.permutations, random, arguments.restarts, result);
     return result;
 }
 
 void run_symmetry(const Context& context, const SymmetryArguments& arguments) {
-    const auto graph = graph_of(context, arguments);
+    const auto subject = subject_of(context, arguments);
+    const auto& graph = subject.graph;
     core::collectively(context.communicator, [&] {
         if (!context.is_root) return;
         const Found found{symmetry::derive(graph), symmetry::derive_gauge(graph, symmetry::Gauge::Kind::sign),
@@ -226,7 +239,7 @@ void run_symmetry(const Context& context, const SymmetryArguments& arguments) {
         std::optional<Verification> verification;
         if (arguments.verify) {
             core::Random random(arguments.model.seed, "symmetry");
-            verification = verified(graph, found, arguments, random);
+            verification = verified(subject, found, arguments, random);
         }
         const Json json = symmetry_json(graph, found, verification);
         if (arguments.model.json) {
