@@ -213,7 +213,7 @@ class Others(Case):
         self.assertTrue(all(plugin["help"] for plugin in self.json("list")))
 
     def test_help_shows_an_example(self):
-        for command in "run validate list partition train eval align fuse lmc signs".split():
+        for command in "run validate list partition train eval align fuse lmc signs symmetry".split():
             done = self.succeed(command, "--help")
             self.assertIn("Example", done.stdout, command)
         self.assertEqual(self.call().returncode, 2)
