@@ -65,7 +65,7 @@ const StageRegistration registration{
                  core::boolean("residual",
                                "give the sums of residual blocks the clients' moments too, by scaling and "
                                "shifting the branch that is added")
-                     .by_default(RepairOptions{}.residual),
+                     .by_default(true),
                  core::integer(
                      "samples",
                      "look at no more than so many samples of the server's, or of each client's; 0: all")

@@ -24,7 +24,9 @@ struct RepairOptions {
     Average average = Average::deviation;
     Mode mode = Mode::repair;
     bool classifier = false;  ///< the last affine layer, whose pre-activations are the logits, as well
-    bool residual = false;    ///< the sums of residual blocks as well, see repair()
+    /// The sums of residual blocks as well, see repair(). The stage's default is true; here it is false, for callers that
+    /// have the moments of layers only.
+    bool residual = false;
 
     /// Of the texts that configurations use: `within|pooled`, `std|variance`, `repair|rescale|reshift`.
     static RepairOptions from(const std::string& target, const std::string& average, const std::string& mode,

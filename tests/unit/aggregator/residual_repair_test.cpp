@@ -15,6 +15,7 @@ TEST(ResidualRepair, GivesSumsTheClientsMeansAndDeviations) {
         EXPECT_EQ(note(with, "repaired_residual_sums"), static_cast<double>(count)) << name;
         EXPECT_EQ(note(with, "residual_sums_left"), 0) << name;
         EXPECT_EQ(note(without, "repaired_residual_sums"), 0) << name;
+        EXPECT_TRUE(same_bits(with.merged, fuse(round, "mean+repair").merged)) << name << ": the default";
         std::int64_t before = 0, after = 0;
         for (const auto sum : sums) {
             const int value = round.graph.operations[sum].output;
