@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Runs the shipped reproductions and prints the tables of docs/reproductions.md.
 
-    configs/reproduce/reproduce.py [one-shot] [merge] [--seeds 1,2,3] [--ranks 2] [--program build/release/thalweg]
+    configs/reproduce/reproduce.py [one-shot] [merge] [cifar10] [--seeds 1,2,3] [--data DIR] [--ranks 2] [--program build/release/thalweg]
 
-Every number comes from a run of the program; nothing is kept between calls. Standard library only.
+Every number comes from a run of the program; nothing is kept between calls. Standard library only. `cifar10` needs
+--data, a folder with the binary version of CIFAR-10, or a part of it (data_batch_1.bin, test_batch.bin).
 """
 import argparse
 import json
@@ -30,9 +31,11 @@ def run(args, *words, ranks=None):
 
 
 def mean_error(values, scale=100.0, digits=2):
-    """mean ± standard error of the mean"""
+    """mean ± standard error of the mean, which one value does not have"""
     values = [scale * value for value in values]
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else float("nan")
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
+    error = statistics.stdev(values) / math.sqrt(len(values))
     return f"{statistics.mean(values):.{digits}f} ± {error:.{digits}f}"
 
 
@@ -118,17 +121,50 @@ def merge(args, folder):
         sys.stdout.flush()
 
 
+def cifar10(args, folder):
+    """The middle of the line between two models: as they are, matched, and matched and mended."""
+    print("\n| model | ends, % | naive | weights matched | + reset | + REPAIR | activations matched | + reset | + REPAIR | "
+          "planted: starts |\n|" + "---|" * 10)
+    data = f"data.dataset={{kind: cifar10, path: '{os.path.abspath(args.data)}'}}"
+    for name in ("vgg11", "resnet20"):
+        ends, middles, starts = [], {}, []
+        for seed in args.seeds:
+            config = os.path.join(HERE, f"merge-{name}-cifar10.yaml")
+            files = [os.path.join(folder, f"{name}-{seed}-{side}.pt") for side in "ab"]
+            for number, path in enumerate(files):
+                run(args, "train", config, data, f"seed={10 * seed + number}", "--out", path, ranks=1)
+            for align in ("none", "weight_matching", "activation_matching"):
+                for finish in ("none", "reset_batch_norm", "repair"):
+                    if (align == "none" and finish != "none") or (name == "vgg11" and finish == "reset_batch_norm"):
+                        continue
+                    line = run(args, "lmc", *files, "--points", "3", "--split", "test", "--holdout", "2000",
+                               "--align", align, "--finish", finish)
+                    middles.setdefault((align, finish), []).append(line["midpoint"]["accuracy"])
+            ends += [line["endpoints"][side]["accuracy"] for side in "ab"]
+            planted = run(args, "symmetry", files[0], "--verify", "--draws", "1", ranks=1)["planted"]
+            starts.append(str(planted["starts"]) if planted["recovered"] else "not found")
+        cells = [mean_error(middles[key]) if (key := (align, finish)) in middles else "–"
+                 for align, finish in [("none", "none")] + [(align, finish)
+                                                            for align in ("weight_matching", "activation_matching")
+                                                            for finish in ("none", "reset_batch_norm", "repair")]]
+        print(f"| {name} | {mean_error(ends)} | {' | '.join(cells)} | {', '.join(starts)} |")
+        sys.stdout.flush()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["one-shot", "merge"], help="one-shot, merge (default: both)")
+    parser.add_argument("what", nargs="*", default=["one-shot", "merge"], help="one-shot, merge (default: both), cifar10")
     parser.add_argument("--seeds", default="1,2,3", type=lambda text: [int(word) for word in text.split(",")])
     parser.add_argument("--ranks", default=2, type=int)
     parser.add_argument("--program", default=os.path.join(HERE, "..", "..", "build", "release", "thalweg"))
+    parser.add_argument("--data", help="folder of CIFAR-10's binary files")
     args = parser.parse_args()
-    studies = {"one-shot": one_shot, "merge": merge}
+    studies = {"one-shot": one_shot, "merge": merge, "cifar10": cifar10}
     unknown = [name for name in args.what if name not in studies]
     if unknown:
         parser.error(f"unknown study '{unknown[0]}'; there are: {', '.join(studies)}")
+    if "cifar10" in args.what and not args.data:
+        parser.error("cifar10 needs --data DIR, the folder with data_batch_1.bin and test_batch.bin")
     with tempfile.TemporaryDirectory() as folder:
         for name in args.what:
             studies[name](args, folder)
