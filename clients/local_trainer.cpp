@@ -8,6 +8,7 @@
 #include "lanes.hpp"
 #include "thalweg/clients/training.hpp"
 #include "thalweg/core/interrupt.hpp"
+#include "thalweg/core/memory.hpp"
 
 namespace thalweg::clients {
 namespace {
@@ -62,13 +63,20 @@ class Ticker {
     Time::time_point last_;
 };
 
+std::unique_ptr<LocalStep> step_with_room(const model::ModelGraph& graph) {
+    const auto size = graph.layout->trainable_size();
+    core::require_memory(4.0 * static_cast<double>(size),
+                         "the gradient of a model of " + std::to_string(size) + " parameters");
+    return make_local_step(graph);
+}
+
 }  // namespace
 
 LocalTrainer::LocalTrainer(const model::ModelGraph& graph, TrainingPlan plan, std::uint64_t seed)
     : graph_(graph),
       plan_(std::move(plan)),
       seed_(seed),
-      step_(make_local_step(graph)),
+      step_(step_with_room(graph)),
       algorithm_(core::Registry<std::unique_ptr<Algorithm>>::make(plan_.algorithm)),
       objective_(core::Registry<std::unique_ptr<Objective>>::make(plan_.objective)),
       schedule_(core::Registry<std::unique_ptr<Schedule>>::make(plan_.schedule)),

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "thalweg/clients/training.hpp"
+#include "thalweg/core/memory.hpp"
 
 namespace thalweg::clients {
 namespace {
@@ -17,6 +18,9 @@ class Adam final : public Algorithm {
     explicit Adam(const AdamOptions& options) : options_(options) {}
 
     void start(std::int64_t n) override {
+        if (first_.size() != static_cast<std::size_t>(n))
+            core::require_memory(8.0 * static_cast<double>(n),
+                                 "Adam's moments of " + std::to_string(n) + " parameters");
         first_.assign(static_cast<std::size_t>(n), 0.0F);
         second_.assign(static_cast<std::size_t>(n), 0.0F);
         time_ = 0;

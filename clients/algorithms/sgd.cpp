@@ -1,6 +1,7 @@
 #include <vector>
 
 #include "thalweg/clients/training.hpp"
+#include "thalweg/core/memory.hpp"
 
 namespace thalweg::clients {
 namespace {
@@ -17,7 +18,11 @@ class Sgd final : public Algorithm {
     explicit Sgd(const SgdOptions& options) : options_(options) {}
 
     void start(std::int64_t n) override {
-        if (options_.momentum > 0) momentum_.assign(static_cast<std::size_t>(n), 0.0F);
+        if (options_.momentum == 0) return;
+        if (momentum_.size() != static_cast<std::size_t>(n))
+            core::require_memory(4.0 * static_cast<double>(n),
+                                 "SGD's momentum of " + std::to_string(n) + " parameters");
+        momentum_.assign(static_cast<std::size_t>(n), 0.0F);
     }
 
     void step(std::span<float> values, std::span<const float> gradient, double lr) override {

@@ -1,6 +1,7 @@
 #include "finishing.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "thalweg/core/error.hpp"
@@ -14,6 +15,7 @@ const std::vector<std::string> known{"none", "repair", "rescale", "reset_batch_n
 
 aggregator::RepairOptions repair_options(const std::string& how) {
     aggregator::RepairOptions options;
+    options.residual = true;  // as the stage's default
     if (how == "rescale") options.mode = aggregator::RepairOptions::Mode::rescale;
     return options;
 }
@@ -60,8 +62,14 @@ Finisher::Finisher(const model::ModelGraph& graph, const model::Parameters& a, c
             {.client = member.client, .samples = 1, .parameters = member.client == 0 ? a : b, .mask = {}});
     }
     const auto source = aggregator::server_statistics(graph_, calibration_, communicator_);
-    ends_ = aggregator::end_moments(ends, context(communicator_), *source, variance_ratio_operations(graph_));
-    repaired_ends_ = selected(ends_, aggregator::repaired_operations(graph_, repair_options(how)));
+    const auto shown = variance_ratio_operations(graph_);
+    const auto repaired = aggregator::repaired_operations(graph_, repair_options(how));
+    std::vector<std::size_t> measured;  // layers, and the residual sums that REPAIR mends
+    std::set_union(shown.begin(), shown.end(), repaired.begin(), repaired.end(),
+                   std::back_inserter(measured));
+    const auto all = aggregator::end_moments(ends, context(communicator_), *source, measured);
+    ends_ = selected(all, shown);
+    repaired_ends_ = selected(all, repaired);
 }
 
 aggregator::FusionContext Finisher::context(core::Communicator& communicator) const {

@@ -7,10 +7,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <string>
 
 #include "thalweg/core/error.hpp"
+#include "thalweg/core/memory.hpp"
 #include "thalweg/core/text.hpp"
 
 namespace thalweg::backend {
@@ -20,18 +20,6 @@ namespace {
     throw core::RunError("cannot share " + core::bytes_text(static_cast<double>(size)) +
                          " of data between the ranks of this machine: " + reason +
                          "; free memory, take a smaller data set, or run without mpirun");
-}
-
-/// Bytes this machine can still give, or 0 when it does not say.
-std::uint64_t available_memory() {
-    std::ifstream file("/proc/meminfo");
-    std::string key, unit;
-    std::uint64_t kilobytes = 0;
-    while (file >> key >> kilobytes) {
-        if (key == "MemAvailable:") return kilobytes * 1024;
-        std::getline(file, unit);
-    }
-    return 0;
 }
 
 /// A mapping of zero bytes does not exist.
@@ -56,7 +44,7 @@ SharedMemory::SharedMemory(int file, std::size_t size, bool writable)
 
 SharedMemory SharedMemory::create(std::size_t size) {
     // The kernel would hand pages out until it has to kill somebody.
-    const auto available = available_memory();
+    const auto available = core::available_memory();
     if (available > 0 && size > available) {
         refuse(size, "only " + core::bytes_text(static_cast<double>(available)) + " of memory are available");
     }

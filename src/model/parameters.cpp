@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "thalweg/core/error.hpp"
+#include "thalweg/core/memory.hpp"
 #include "thalweg/core/text.hpp"
 
 namespace thalweg::model {
@@ -27,6 +28,16 @@ bool is_trainable(Role role) {
 template <class T>
 std::int64_t count_non_finite(const T* data, std::int64_t size) {
     return std::count_if(data, data + size, [](T value) { return !std::isfinite(value); });
+}
+
+std::string described(const Layout& layout) {
+    return "a copy of a model of " + std::to_string(layout.size()) + " parameters";
+}
+
+void require_memory(const Layout& layout, bool double_precision) {
+    const double bytes = static_cast<double>(layout.size()) * (double_precision ? 8 : 4);
+    if (bytes < 1e8) return;
+    core::require_memory(bytes, described(layout));
 }
 
 }  // namespace
@@ -118,18 +129,18 @@ bool Layout::operator==(const Layout& other) const {
 
 Parameters::Parameters(std::shared_ptr<const Layout> layout_, bool double_precision)
     : layout(std::move(layout_)) {
-    const auto type = double_precision ? at::kDouble : at::kFloat;
+    require_memory(*layout, double_precision);
     try {
-        values = at::zeros({layout->size()}, type);
-    } catch (const c10::Error&) {
-        const double bytes = static_cast<double>(layout->size()) * (double_precision ? 8 : 4);
-        throw core::RunError("There is not enough memory for a model of " + core::bytes_text(bytes) +
+        values = at::zeros({layout->size()}, double_precision ? at::kDouble : at::kFloat);
+    } catch (const c10::Error&) {  // a limit of the process
+        throw core::RunError("There is not enough memory for " + described(*layout) +
                              ". Choose a smaller model, or run fewer processes on this machine.");
     }
     counters = at::zeros({static_cast<std::int64_t>(layout->counters().size())}, at::kLong);
 }
 
 Parameters Parameters::clone() const {
+    require_memory(*layout, is_double());
     Parameters copy;
     copy.layout = layout;
     copy.values = values.detach().clone();
@@ -138,6 +149,7 @@ Parameters Parameters::clone() const {
 }
 
 Parameters Parameters::to_double() const {
+    require_memory(*layout, true);
     Parameters copy = clone();
     copy.values = copy.values.to(at::kDouble);
     return copy;

@@ -131,7 +131,8 @@ TEST(Builders, NameModuleShapeAndReasonOfAWrongShape) {
 
 TEST(Builders, RefuseImpossibleInputsAndSizes) {
     EXPECT_THROW(graph_of("mlp", {}, 10), core::UsageError);
-    EXPECT_THROW(graph_of("mlp", {3, 4}, 10), core::UsageError);
+    EXPECT_EQ(graph_of("mlp", {3, 4}, 10).classes(), 10);
+    EXPECT_THROW(graph_of("mlp", {3, 4, 5, 6}, 10), core::UsageError);
     EXPECT_THROW(graph_of("mlp", {3, 0, 4}, 10), core::UsageError);
     EXPECT_THROW(graph_of("mlp", {3}, 0), core::UsageError);
     EXPECT_THROW(graph_of("{kind: mlp, hidden: [0]}", {3}, 2), core::UsageError);
