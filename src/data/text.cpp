@@ -69,9 +69,11 @@ std::vector<NaturalPart> Text::speakers(const core::Value& clients) const {
     const auto count = static_cast<std::size_t>(clients.as_int());
     if (count > facts_.speakers.size()) {
         clients.reject(std::to_string(count) + " clients are more than the " +
-                       std::to_string(facts_.speakers.size()) + " speakers of " + facts_.source +
-                       " that have data.dataset.min_text characters (" + std::to_string(facts_.min_text) +
-                       ") and a training window; lower one of the two");
+                       (facts_.speakers.size() == 1
+                            ? std::string("one speaker of ")
+                            : std::to_string(facts_.speakers.size()) + " speakers of ") +
+                       facts_.source + " that have data.dataset.min_text characters (" +
+                       std::to_string(facts_.min_text) + ") and a training window; lower one of the two");
     }
     std::vector<NaturalPart> parts;
     for (std::size_t i = 0; i < count; ++i) {

@@ -77,7 +77,9 @@ class Walk {
     }
     /// The channels on an axis of an input; positions are fixed channels.
     Line line(std::size_t k, std::int64_t axis) {
-        return line_on(input(k), axis, channels, step().name, "fixed positions");
+        // A single channel has no label of its own.
+        const bool of_model = step().inputs[k] == 0;
+        return line_on(input(k), axis, channels, step().name, of_model ? "input" : "fixed positions");
     }
 
     EntryAxis* find(int entry, std::int64_t axis);
