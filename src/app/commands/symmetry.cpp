@@ -121,7 +121,8 @@ Json symmetry_json(const model::ModelGraph& graph, const Found& found,
         json["verified"] = {{"permutations", proof_json(verification->permutations)},
                             {"signs", proof_json(verification->signs)},
                             {"scales", proof_json(verification->scales)}};
-        json["planted"] = {{"recovered", verification->recovered}, {"starts", verification->starts}};
+        if (!symmetries.groups.empty())
+            json["planted"] = {{"recovered", verification->recovered}, {"starts", verification->starts}};
     }
     return json;
 }
@@ -196,10 +197,12 @@ std::string symmetry_text(const Json& json, const std::optional<Verification>& v
     if (verification) {
         text += fmt::format("\nverified on {} random models, every group by itself and all together:\n",
                             verification->permutations.draws);
-        text += proof_text("permutations", verification->permutations);
+        const bool permutes = !json["groups"].empty();
+        if (permutes) text += proof_text("permutations", verification->permutations);
         if (json["signs"]["channels"] > 0) text += proof_text("signs", verification->signs);
         if (json["scales"]["channels"] > 0) text += proof_text("scales", verification->scales);
-        text += verification->recovered
+        text += !permutes ? std::string("nothing may be permuted, so nothing was planted\n")
+                : verification->recovered
                     ? fmt::format("a planted element was recovered exactly, at start {} of weight matching\n",
                                   verification->starts)
                     : fmt::format(
@@ -225,7 +228,8 @@ Verification verified(const Subject& subject, const Found& found, const Symmetry
             "1e-9 is rounding). This is a mistake of the program; please report it with the model",
             arguments.path, proof->max_error));
     }
-    plant(subject, found.permutations, random, arguments.restarts, result);
+    if (!found.permutations.groups.empty())
+        plant(subject, found.permutations, random, arguments.restarts, result);
     return result;
 }
 
