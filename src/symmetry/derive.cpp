@@ -17,8 +17,8 @@ struct Standing {
     std::size_t slab;
     std::vector<std::int64_t> places;
 };
-/// What two channels must have in common to change places: on which axes they stand, and how their places lie to each
-/// other (as those of a flattened channel do).
+/// What two channels must have in common to change places: on which axes they stand and through which slices they go, and
+/// how their places lie to each other (as those of a flattened channel do).
 using Kind = std::vector<std::pair<std::size_t, std::vector<std::int64_t>>>;
 using Kinds = std::map<Kind, std::vector<Channel>>;
 
@@ -26,6 +26,7 @@ class Grouping {
   public:
     Grouping(const model::ModelGraph& graph, const Walk& walk) : graph_(graph), walk_(walk) {
         find_standings();
+        find_passages();
         for (const Channel channel : walk.channels.roots()) {
             const Channel owner = walk_.channels.owner(channel);
             if (owner >= 0) owned_[owner].push_back(channel);
@@ -64,15 +65,33 @@ class Grouping {
         }
     }
 
+    /// Numbered behind the axes, and behind one number for what is fixed (see block_kind).
+    void find_passages() {
+        for (std::size_t p = 0; p < walk_.passages.size(); ++p) {
+            std::map<Channel, std::vector<std::int64_t>> places;
+            const Line& passage = walk_.passages[p];
+            for (std::size_t place = 0; place < passage.size(); ++place) {
+                if (passage[place] != Walk::nothing)
+                    places[walk_.channels.find(passage[place])].push_back(static_cast<std::int64_t>(place));
+            }
+            for (const auto& [channel, of_channel] : places)
+                passages_[channel].emplace_back(walk_.axes.size() + 1 + p, relative(of_channel));
+        }
+    }
+
+    static std::vector<std::int64_t> relative(const std::vector<std::int64_t>& places) {
+        std::vector<std::int64_t> result;
+        for (const auto place : places) result.push_back(place - places.front());
+        return result;
+    }
+
     Kind kind_of(Channel channel) const {
         Kind kind;
-        const auto found = standings_.find(channel);
-        if (found == standings_.end()) return kind;
-        for (const auto& [axis, slab, places] : found->second) {
-            std::vector<std::int64_t> relative;
-            for (const auto place : places) relative.push_back(place - places.front());
-            kind.emplace_back(axis, std::move(relative));
+        if (const auto found = standings_.find(channel); found != standings_.end()) {
+            for (const auto& [axis, slab, places] : found->second) kind.emplace_back(axis, relative(places));
         }
+        if (const auto found = passages_.find(channel); found != passages_.end())
+            kind.insert(kind.end(), found->second.begin(), found->second.end());
         return kind;
     }
 
@@ -254,6 +273,7 @@ class Grouping {
     const model::ModelGraph& graph_;
     const Walk& walk_;
     std::map<Channel, std::vector<Standing>> standings_;  ///< by channel that stands for itself
+    std::map<Channel, Kind> passages_;                    ///< what slices leave and take of each
     std::map<Channel, std::vector<Channel>> owned_;       ///< by block
     mutable std::map<BlockKind, std::vector<Channel>> alike_;
     std::vector<Channel> alone_;  ///< not frozen, but like no other

@@ -20,17 +20,6 @@ bool meet(const Axes& a, const Axes& b) {
     return std::find_first_of(a.begin(), a.end(), b.begin(), b.end()) != a.end();
 }
 
-/// The blocks that the axes `outer` of a patch number, each owning the channels of the other axes.
-Line blocks_along(const at::Tensor& patch, const Axes& outer, Channels& channels) {
-    Axes order = outer;
-    std::int64_t count = 1;
-    for (const auto axis : outer) count *= patch.size(axis);
-    for (std::int64_t axis = 0; axis < patch.dim(); ++axis) {
-        if (std::find(outer.begin(), outer.end(), axis) == outer.end()) order.push_back(axis);
-    }
-    return channels.blocks(line_of(patch.permute(order)), count);
-}
-
 /// What `patch` of one operand means beside the other operand. Returns false when the other has a patch that says it all.
 bool reconcile(const at::Tensor& patch, const Labels& other, bool first, Channels& channels) {
     const Axes axes = axes_of(patch);
@@ -67,6 +56,16 @@ bool reconcile(const at::Tensor& patch, const Labels& other, bool first, Channel
 }
 
 }  // namespace
+
+Line blocks_along(const at::Tensor& patch, const Axes& outer, Channels& channels) {
+    Axes order = outer;
+    std::int64_t count = 1;
+    for (const auto axis : outer) count *= patch.size(axis);
+    for (std::int64_t axis = 0; axis < patch.dim(); ++axis) {
+        if (std::find(outer.begin(), outer.end(), axis) == outer.end()) order.push_back(axis);
+    }
+    return channels.blocks(line_of(patch.permute(order)), count);
+}
 
 Labels::Labels(model::Sizes sample_shape) : shape_(std::move(sample_shape)) {
     shape_.insert(shape_.begin(), 1);

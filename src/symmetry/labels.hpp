@@ -43,6 +43,9 @@ std::vector<std::int64_t> axes_of(const at::Tensor& patch);
 Line line_of(const at::Tensor& patch);
 at::Tensor patch_of(const Line& line, std::int64_t axis, std::int64_t rank);
 
+/// The blocks that the axes `outer` of a patch number, each owning the channels of the other axes.
+Line blocks_along(const at::Tensor& patch, const std::vector<std::int64_t>& outer, Channels& channels);
+
 /// The channels on one axis: of its patch; of a patch over more axes, the channels that the others are united to; fixed
 /// ones (`reason`) where there is no patch. The labels know them afterwards.
 Line line_on(Labels& labels, std::int64_t axis, Channels& channels, const std::string& name,

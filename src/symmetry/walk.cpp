@@ -177,6 +177,7 @@ Labels Walk::rule(const model::BatchNorm& norm) {
 /// Its statistics do not see the order of what it normalises over.
 Labels Walk::rule(const model::LayerNorm& norm) {
     if (norm.channels_first) return channelwise({norm.weight, norm.bias});
+    if (norm.weight < 0) normalised_over(input(0).rank() - norm.axes, input(0).rank());
     for (std::int64_t k = 0; k < norm.axes && norm.weight >= 0; ++k) {
         const std::int64_t axis = input(0).rank() - norm.axes + k;
         if (input(0).shape()[static_cast<std::size_t>(axis)] == 1) continue;
@@ -185,6 +186,21 @@ Labels Walk::rule(const model::LayerNorm& norm) {
         if (norm.bias >= 0) mark(norm.bias, k, on_axis);
     }
     return input(0);
+}
+
+Labels Walk::rule(const model::Softmax& softmax) {
+    normalised_over(softmax.axis, softmax.axis + 1);
+    return input(0);
+}
+
+void Walk::normalised_over(std::int64_t first, std::int64_t end) {
+    for (const at::Tensor& patch : input(0).patches()) {
+        std::vector<std::int64_t> others;
+        for (const auto axis : axes_of(patch)) {
+            if (axis < first || axis >= end) others.push_back(axis);
+        }
+        if (!others.empty() && others.size() < axes_of(patch).size()) blocks_along(patch, others, channels);
+    }
 }
 
 Labels Walk::rule(const model::GroupNorm& norm) {
@@ -240,8 +256,20 @@ Labels Walk::rule(const model::Cat& cat) {
 Labels Walk::rule(const model::Slice& slice) {
     Labels result(shape());
     for (const at::Tensor& patch : input(0).patches()) {
-        result.add(patch.size(slice.axis) == 1 ? patch
-                                               : patch.slice(slice.axis, slice.start, slice.end, slice.step));
+        if (patch.size(slice.axis) == 1) {
+            result.add(patch);
+            continue;
+        }
+        const at::Tensor cut = patch.slice(slice.axis, slice.start, slice.end, slice.step);
+        if (cut.numel() < patch.numel()) {
+            at::Tensor left = at::full_like(patch, nothing);
+            left.slice(slice.axis, slice.start, slice.end, slice.step).copy_(cut);
+            Line passage = line_of(patch);
+            const Line kept = line_of(left);
+            passage.insert(passage.end(), kept.begin(), kept.end());
+            passages.push_back(std::move(passage));
+        }
+        result.add(cut);
     }
     return result;
 }

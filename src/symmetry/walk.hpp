@@ -35,6 +35,10 @@ class Walk {
     Channels channels;
     std::vector<EntryAxis> axes;  ///< in the order in which the walk met them
     std::vector<Sight> sights;    ///< in the graph's order
+    /// What slices tell apart: for each slice that cuts labelled axes, its input's channels place by place and then the same
+    /// once more with `nothing` where the slice leaves them out. What is cut out may be treated otherwise than the rest.
+    std::vector<Line> passages;
+    static constexpr Channel nothing = -1;
 
   private:
     Labels rule(const model::Linear& linear);
@@ -44,7 +48,7 @@ class Walk {
     Labels rule(const model::GroupNorm& norm);
     Labels rule(const model::Activation&) { return input(0); }
     Labels rule(const model::PRelu& prelu);
-    Labels rule(const model::Softmax&) { return input(0); }
+    Labels rule(const model::Softmax& softmax);
     Labels rule(const model::Dropout&) { return input(0); }
     Labels rule(const model::MaxPool&) { return spatial("pooled"); }
     Labels rule(const model::AvgPool&) { return spatial("pooled"); }
@@ -92,6 +96,8 @@ class Walk {
     Line opened_slabs(int entry, std::int64_t axis, std::int64_t count);
 
     Labels spatial(const std::string& what);
+    /// What is normalised over some of the axes that tell channels apart ties those of one slice together: blocks.
+    void normalised_over(std::int64_t first, std::int64_t end);
     /// The input's labels with `line` on an axis whose own label is dropped, for an output of the operation's shape.
     Labels with_axis(const Labels& labels, std::int64_t axis, const Line& line);
     /// Marks entries of [channels] with axis 1 of the input.

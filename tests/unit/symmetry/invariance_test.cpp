@@ -279,6 +279,100 @@ std::vector<Case> cases() {
          18,
          18,
          "5 7 6"},
+        {"halves with activations of their own",
+         {7},
+         [](GraphBuilder& b) {
+             const int h = b.linear("fc0", 0, 8);
+             const int y = b.activation(b.slice(h, 1, 4, 8), ActivationKind::tanh);
+             return b.cat({relu(b, b.slice(h, 1, 0, 4)), y}, 1);
+         },
+         8,
+         8,
+         "4 4"},
+        {"halves that go through the same",
+         {7},
+         [](GraphBuilder& b) {
+             const int h = b.linear("fc0", 0, 8);
+             return b.cat({relu(b, b.slice(h, 1, 0, 4)), relu(b, b.slice(h, 1, 4, 8))}, 1);
+         },
+         8,
+         8,
+         "4 4"},
+        {"halves with pools of their own", image,
+         [](GraphBuilder& b) {
+             const int h = b.conv2d("conv0", 0, 8, {3, 3});
+             const int most = b.max_pool2d(b.slice(h, 1, 0, 4), {6, 6}, {6, 6});
+             return flat(b, b.cat({most, b.avg_pool2d(b.slice(h, 1, 4, 8), {6, 6}, {6, 6})}, 1));
+         },
+         8, 8, "4 4"},
+        {"some channels shifted", image,
+         [](GraphBuilder& b) {
+             const int h = relu(b, b.conv2d("conv0", 0, 6, {3, 3}));
+             const int shifted = b.pad(b.slice(b.slice(h, 1, 0, 2), 3, 0, 5), {1, 0});
+             return flat(b, b.conv2d("conv1", b.cat({shifted, b.slice(h, 1, 2, 6)}, 1), 4, {3, 3}));
+         },
+         10, 10, "2 4 4"},
+        {"a sum of some channels",
+         {7},
+         [](GraphBuilder& b) {
+             const int h = b.linear("fc0", 0, 8);
+             const int sum = b.append("", model::Reduce{{1}, true, false}, {b.slice(h, 1, 0, 3)});
+             return b.add(relu(b, b.linear("fc1", h, 5)), sum);
+         },
+         13,
+         13,
+         "3 5 5"},
+        {"gates of one channel each",
+         {7},
+         [](GraphBuilder& b) {
+             const int h = relu(b, b.linear("fc0", 0, 6));
+             const int gates = b.activation(b.linear("g", h, 2), ActivationKind::sigmoid);
+             const int c = b.multiply(b.linear("c", h, 5), b.slice(gates, 1, 0, 1));
+             return b.add(c, b.multiply(b.linear("d", h, 5), b.slice(gates, 1, 1, 2)));
+         },
+         11,
+         11,
+         "6 5"},
+        {"a gate that is one of the channels",
+         {7},
+         [](GraphBuilder& b) {
+             const int h = b.linear("fc0", 0, 6);
+             const int gate = b.activation(b.slice(h, 1, 0, 1), ActivationKind::sigmoid);
+             return b.multiply(b.linear("c", h, 5), gate);
+         },
+         10,
+         10,
+         "5 5"},
+        {"softmax inside blocks",
+         {7},
+         [](GraphBuilder& b) {
+             const int h = b.reshape(b.linear("fc0", 0, 12), {3, 4});
+             return flat(b, b.append("", model::Softmax{2}, {h}));
+         },
+         12,
+         12,
+         "3x4"},
+        {"layer norm without weights inside blocks",
+         {7},
+         [](GraphBuilder& b) {
+             const int h = b.reshape(b.linear("fc0", 0, 12), {3, 4});
+             return flat(b, relu(b, b.append("", model::LayerNorm{}, {h})));
+         },
+         12,
+         12,
+         "3x4"},
+        {"a slice across flattened channels",
+         {2, 9},
+         [](GraphBuilder& b) {
+             model::Convolution options;
+             options.stride = {1}, options.padding = {0}, options.dilation = {1},
+             options.output_padding = {0};
+             const int h = relu(b, conv(b, "conv0", 0, {4, 2, 7}, options));
+             return b.slice(flat(b, h), 1, 1, 12);
+         },
+         3,
+         3,
+         "3"},
         {"token mixing",
          {5, 4},
          [](GraphBuilder& b) {
