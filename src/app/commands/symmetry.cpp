@@ -48,6 +48,8 @@ struct Subject {
 /// What a model file holds, or the architecture of a configuration's model for its data's samples or for --input.
 Subject subject_of(const Context& context, const SymmetryArguments& arguments) {
     if (!is_configuration(arguments.path)) {
+        if (!arguments.input.empty())
+            throw core::UsageError("--input belongs to configurations; a model file knows its own");
         auto loaded = arguments.model.load(context, {arguments.path});
         return {loaded[0].graph, loaded[0].parameters};
     }
@@ -268,10 +270,10 @@ void add_symmetry(CLI::App& program, Context& context) {
             "--input", arguments->input,
             "with a configuration: the shape of a sample, such as 3,32,32, instead of opening its data")
         ->delimiter(',')
-        ->check(CLI::PositiveNumber);
+        ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
     command->add_option("--classes", arguments->classes, "with --input: how many classes")
         ->capture_default_str()
-        ->check(CLI::PositiveNumber);
+        ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
     command->add_flag(
         "--verify", arguments->verify,
         "prove it: random elements of every group must not change the function (in double, error below "

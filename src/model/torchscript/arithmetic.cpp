@@ -335,6 +335,15 @@ void same(Call& call) {
     call.write(call.tensor(0));
 }
 
+void detached(Call& call) {
+    if (!call.maybe_constant(0)) {
+        call.refuse(
+            "what comes before it would not be trained in Python, while every parameter is trained here. "
+            "Leave it out, or make what comes before it a buffer");
+    }
+    same(call);
+}
+
 }  // namespace
 
 void add_arithmetic(Table& table) {
@@ -353,8 +362,9 @@ void add_arithmetic(Table& table) {
     table["masked_fill"] = masked_fill;
     table["mean"] = mean;
     table["sum"] = total;
-    for (const char* name : {"contiguous", "clone", "detach", "alias", "to", "type_as", "float", "long",
-                             "positive", "lift_fresh", "_to_copy", "requires_grad"})
+    table["detach"] = detached;
+    for (const char* name : {"contiguous", "clone", "alias", "to", "type_as", "float", "long", "positive",
+                             "lift_fresh", "_to_copy", "requires_grad"})
         table[name] = same;
 }
 

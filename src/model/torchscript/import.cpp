@@ -84,9 +84,11 @@ ModelGraph build(const core::Value& options, const Sizes& input_shape, std::int6
     try {
         content = core::read_file(path);
     } catch (const core::RunError& error) {
-        options["file"].reject(std::string(error.what()) +
-                               " A model of kind torchscript is built from this file, also when its trained "
-                               "parameters are in another one; put it back, or give its place with --model");
+        options["file"].reject(
+            std::string(error.what()) +
+            ". A model of kind torchscript is built from this file, also when its trained "
+            "parameters are in another one; put it back, or say where it is: model.file=… for a "
+            "configuration, --model for a model file");
     }
     const auto checksum = checksum_of(content);
     if (options.has("checksum") && options["checksum"].as_text() != checksum) {

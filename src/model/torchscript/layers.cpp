@@ -116,6 +116,10 @@ void embedding(Call& call) {
             "the "
             "module without one");
     }
+    if (!call.is_none(3) && call.integer(3) != 0) {
+        call.refuse(
+            "it scales gradients by how often a symbol occurs (scale_grad_by_freq), which is not done here");
+    }
     const bool chosen_by_input = !call.maybe_constant(1);
     const auto sizes = draft.state().tensors[static_cast<std::size_t>(weight)].tensor.sizes();
     if (chosen_by_input) call.note_symbols(sizes[0]);

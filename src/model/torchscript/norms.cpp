@@ -27,7 +27,17 @@ void batch_norm(Call& call) {
     norm.bias = call.parameter(2, "bias");
     norm.running_mean = call.buffer(3);
     norm.running_var = call.buffer(4);
+    if (norm.running_mean < 0 || norm.running_var < 0) {
+        call.refuse(
+            "it has no running statistics (track_running_stats=False): in evaluation a sample's result would "
+            "depend on the others of its batch");
+    }
     norm.momentum = call.number(6);
+    if (norm.momentum == 0) {
+        call.refuse(
+            "its momentum is 0, so that its running statistics would never change; a module with "
+            "momentum=None that was traced in evaluation mode looks like this. Give it a momentum");
+    }
     norm.epsilon = call.number(7);
     auto view = channels_first(call);
     view.value = call.draft().emit(norm, {view.value}, norm_name(call, norm.weight, norm.running_mean));

@@ -361,6 +361,16 @@ at::Tensor sample_input(const Sizes& shape, std::int64_t batch, bool tokens, int
     return tokens ? input.to(at::kLong) : input;
 }
 
+/// Of the interpreter's traceback the exception alone.
+std::string what_failed(const std::string& traceback) {
+    for (const std::string kind : {"RuntimeError: ", "Exception: "}) {
+        const auto found = traceback.rfind(kind);
+        if (found != std::string::npos)
+            return traceback.substr(found + kind.size(), traceback.find('\n', found) - found - kind.size());
+    }
+    return traceback.substr(0, traceback.find('\n'));
+}
+
 }  // namespace
 
 Trace trace_module(const std::filesystem::path& path, const std::string& content, const Sizes& input_shape) {
@@ -386,7 +396,7 @@ Trace trace_module(const std::filesystem::path& path, const std::string& content
         } catch (const core::Error&) {
             throw;
         } catch (const std::exception& error) {
-            if (complaint.empty()) complaint = core::first_paragraph(error.what());
+            if (complaint.empty()) complaint = what_failed(error.what());
         }
     }
     if (!first) {
