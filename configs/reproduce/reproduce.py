@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Runs the shipped reproductions and prints the tables of docs/reproductions.md.
 
-    configs/reproduce/reproduce.py [one-shot] [merge] [cifar10] [--seeds 1,2,3] [--data DIR] [--ranks 2] [--program build/release/thalweg]
+    configs/reproduce/reproduce.py [one-shot] [merge] [cifar10] [--seeds 1,2,3] [--data DIR] [--keep DIR] [--ranks 2] [--program build/release/thalweg]
 
-Every number comes from a run of the program; nothing is kept between calls. Standard library only. `cifar10` needs
+Every number comes from a run of the program; nothing is read from earlier calls. Standard library only. `cifar10` needs
 --data, a folder with the binary version of CIFAR-10, or a part of it (data_batch_1.bin, test_batch.bin).
 """
 import argparse
+import concurrent.futures
 import json
 import math
 import os
@@ -131,8 +132,9 @@ def cifar10(args, folder):
         for seed in args.seeds:
             config = os.path.join(HERE, f"merge-{name}-cifar10.yaml")
             files = [os.path.join(folder, f"{name}-{seed}-{side}.pt") for side in "ab"]
-            for number, path in enumerate(files):
-                run(args, "train", config, data, f"seed={10 * seed + number}", "--out", path, ranks=1)
+            with concurrent.futures.ThreadPoolExecutor(args.ranks) as pool:
+                list(pool.map(lambda end: run(args, "train", config, data, f"seed={10 * seed + end[0]}", "--out", end[1],
+                                              ranks=1), enumerate(files)))
             for align in ("none", "weight_matching", "activation_matching"):
                 for finish in ("none", "reset_batch_norm", "repair"):
                     if (align == "none" and finish != "none") or (name == "vgg11" and finish == "reset_batch_norm"):
@@ -158,6 +160,7 @@ def main():
     parser.add_argument("--ranks", default=2, type=int)
     parser.add_argument("--program", default=os.path.join(HERE, "..", "..", "build", "release", "thalweg"))
     parser.add_argument("--data", help="folder of CIFAR-10's binary files")
+    parser.add_argument("--keep", metavar="DIR", help="where the trained models stay; by default they are deleted")
     args = parser.parse_args()
     studies = {"one-shot": one_shot, "merge": merge, "cifar10": cifar10}
     unknown = [name for name in args.what if name not in studies]
@@ -165,7 +168,9 @@ def main():
         parser.error(f"unknown study '{unknown[0]}'; there are: {', '.join(studies)}")
     if "cifar10" in args.what and not args.data:
         parser.error("cifar10 needs --data DIR, the folder with data_batch_1.bin and test_batch.bin")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.keep or temporary
+        os.makedirs(folder, exist_ok=True)
         for name in args.what:
             studies[name](args, folder)
 

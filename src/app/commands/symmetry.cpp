@@ -17,7 +17,7 @@ struct SymmetryArguments {
     ModelArguments model;
     std::string path;
     std::vector<std::int64_t> input;
-    std::int64_t classes = 10;
+    std::optional<std::int64_t> classes;  ///< 10 when not given
     bool verify = false;
     int draws = 3;
     int restarts = 100;
@@ -48,18 +48,23 @@ struct Subject {
 /// What a model file holds, or the architecture of a configuration's model for its data's samples or for --input.
 Subject subject_of(const Context& context, const SymmetryArguments& arguments) {
     if (!is_configuration(arguments.path)) {
-        if (!arguments.input.empty())
-            throw core::UsageError("--input belongs to configurations; a model file knows its own");
+        if (!arguments.input.empty() || arguments.classes)
+            throw core::UsageError(
+                "--input and --classes belong to configurations; a model file knows its own");
         auto loaded = arguments.model.load(context, {arguments.path});
         return {loaded[0].graph, loaded[0].parameters};
     }
     ConfigArguments config;
     config.config = arguments.path;
     const auto experiment = config.load(context);
+    if (arguments.input.empty() && arguments.classes)
+        throw core::UsageError(
+            "--classes belongs to --input; without it the data says how many classes there are");
     if (arguments.input.empty())
         return {federation::open_setting(experiment, context.communicator).graph, {}};
     return core::collectively(context.communicator, [&] {
-        auto graph = model::build_model(experiment.config["model"], arguments.input, arguments.classes);
+        auto graph =
+            model::build_model(experiment.config["model"], arguments.input, arguments.classes.value_or(10));
         return Subject{std::move(graph), {}};
     });
 }
@@ -271,8 +276,9 @@ void add_symmetry(CLI::App& program, Context& context) {
             "with a configuration: the shape of a sample, such as 3,32,32, instead of opening its data")
         ->delimiter(',')
         ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
-    command->add_option("--classes", arguments->classes, "with --input: how many classes")
-        ->capture_default_str()
+    command
+        ->add_option("--classes", arguments->classes, "with --input: how many classes (default: 10)")
+
         ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
     command->add_flag(
         "--verify", arguments->verify,
