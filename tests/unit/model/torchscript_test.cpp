@@ -24,6 +24,7 @@
 namespace thalweg::model {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 
 const std::filesystem::path folder = std::filesystem::path(THALWEG_TEST_DIR) / "golden" / "torchscript";
@@ -325,6 +326,21 @@ TEST(TorchScriptRefused, WhatMixesTheBatch) {
     EXPECT_THAT(
         message<core::UsageError>([] { import_torchscript(folder / "mixes_batch.refused.pt", {6}, 3); }),
         HasSubstr("mixes the samples of a batch"));
+}
+
+/// Modules that compute the same here as in Python, and would train differently.
+TEST(TorchScriptRefused, WhatTrainsDifferently) {
+    const auto refusal = [](const std::string& name, const Sizes& shape) {
+        return message<core::UsageError>(
+            [&] { import_torchscript(folder / (name + ".refused.pt"), shape, 3); });
+    };
+    EXPECT_THAT(refusal("no_grad", {6}),
+                AllOf(HasSubstr("runs under torch.no_grad()"), HasSubstr("make_torchscript.py:")));
+    EXPECT_THAT(refusal("detached", {6}),
+                AllOf(HasSubstr("aten::detach"), HasSubstr("would not be trained in Python")));
+    EXPECT_THAT(refusal("no_statistics", {6}), HasSubstr("no running statistics"));
+    EXPECT_THAT(refusal("no_momentum", {6}), HasSubstr("its momentum is 0"));
+    EXPECT_THAT(refusal("frequencies", {4}), HasSubstr("scale_grad_by_freq"));
 }
 
 TEST(TorchScriptRefused, WrongShapes) {
