@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <iterator>
 #include <limits>
+#include <sstream>
 
+#include "thalweg/core/error.hpp"
 #include "thalweg/core/interrupt.hpp"
 #include "thalweg/model/interpreter.hpp"
 #include "thalweg/symmetry/gauge.hpp"
@@ -12,6 +14,9 @@
 namespace thalweg::symmetry {
 
 namespace {
+
+/// The largest error of a proof, and a change of the function that rounding cannot make.
+constexpr double exact = 1e-9, seen = 1e-6;
 
 /// The symbols a model that reads its input by embeddings knows; 0: it reads numbers.
 std::int64_t symbols_of(const model::ModelGraph& graph) {
@@ -115,6 +120,7 @@ Proof prove(const model::ModelGraph& graph, const S& symmetries, core::Random& r
             proof.max_error =
                 std::max(proof.max_error, function.change(applied(function.parameters, symmetries, element)));
             for (const bool last : {false, true}) {
+                if (control[g] > seen) break;
                 S wrong = symmetries;
                 if (!forget(wrong, g, last)) continue;
                 control[g] =
@@ -162,6 +168,24 @@ Proof verify(const model::ModelGraph& graph, const Symmetries& symmetries, core:
     return prove(
         graph, symmetries, random, draws, [&] { return random_permutations(symmetries, random); }, permute,
         [&](const Permutations& all, std::size_t group) { return only(symmetries, all, group); });
+}
+
+void require_proof(const model::ModelGraph& graph, const Symmetries& symmetries) {
+    if (symmetries.groups.empty()) return;
+    const at::NoGradGuard no_grad;
+    core::Random random(0, "symmetry proof");
+    const Function function(graph, random);
+    const auto image = permute(function.parameters, symmetries, random_permutations(symmetries, random));
+    const double error = function.change(image);
+    if (error < exact) return;
+    std::ostringstream text;
+    text << "a permutation read off this model's graph changes its function, by " << error
+         << " of its outputs on random weights: models aligned by it would be wrong. This is a fault of the "
+            "program, or "
+            "the model's outputs are not finite; `thalweg symmetry --verify` tells more. Pipelines without "
+            "an alignment "
+            "work all the same.";
+    throw core::RunError(text.str());
 }
 
 Proof verify(const model::ModelGraph& graph, const Gauge& gauge, core::Random& random, int draws) {

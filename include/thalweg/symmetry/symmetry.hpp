@@ -103,8 +103,8 @@ at::Tensor permuted_entry(const model::Parameters& parameters, std::size_t entry
 struct Proof {
     double max_error = 0;  ///< ‖f(π(θ)) − f(θ)‖∞ over all draws, in double, relative to max(1, ‖f(θ)‖∞)
     /// The same of elements that are wrong on purpose, the first or the last tensor of a group left out: of the group
-    /// that shows it least. A
-    /// proof is worth as much as this is larger than max_error. Infinite where no group acts on two tensors.
+    /// that shows it least, in the first draw that shows it at all. A proof is worth as much as this is larger than
+    /// max_error. Infinite where no group acts on two tensors.
     double control = std::numeric_limits<double>::infinity();
     int draws = 0;              ///< random elements, every group moved in each
     std::int64_t elements = 0;  ///< of the parameter vector that a draw moved, at least
@@ -115,6 +115,10 @@ struct Proof {
 /// double. An error above about 1e-9 is a wrong group. Not collective.
 Proof verify(const model::ModelGraph& graph, const Symmetries& symmetries, core::Random& random,
              int draws = 3);
+
+/// Asked before models are aligned: moves all groups at once, as verify() does, for two forward passes in double.
+/// RunError unless the function stays (to 1e-9). Not collective.
+void require_proof(const model::ModelGraph& graph, const Symmetries& symmetries);
 
 /// Parameters for proofs, in double: the graph's initial weights, which keep deep models well-conditioned, with all other
 /// entries, and weights that start at a constant, drawn at random, so that nothing is alike or zero.

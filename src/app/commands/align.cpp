@@ -49,6 +49,7 @@ void align(const Context& context, const AlignArguments& arguments) {
         if (!context.is_root) return;
         const auto samples = dataset ? arguments.model.calibration(*dataset) : nullptr;
         const auto symmetries = symmetry::derive(files[0].graph);
+        symmetry::require_proof(files[0].graph, symmetries);
         const record::Stopwatch watch;
         Alignment alignment;
         alignment.match =

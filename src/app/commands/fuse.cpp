@@ -78,7 +78,11 @@ void fuse(const Context& context, const FuseArguments& arguments) {
                                reduction.options["weights"].as_text() + "); leave one of the two out");
     }
 
-    const auto symmetries = symmetry::derive(graph);
+    const auto symmetries = core::collectively(context.communicator, [&] {
+        auto derived = symmetry::derive(graph);
+        if (context.is_root && pipeline.changes_frame()) symmetry::require_proof(graph, derived);
+        return derived;
+    });
     aggregator::FusionContext fusion{.graph = graph,
                                      .symmetries = symmetries,
                                      .communicator = context.communicator,

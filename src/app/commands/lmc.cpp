@@ -91,6 +91,7 @@ void lmc(const Context& context, const LmcArguments& arguments) {
         // Every rank computes the same permutation: it is a function of the models and the seed alone.
         files[1].parameters = core::collectively(context.communicator, [&] {
             const auto symmetries = symmetry::derive(graph);
+            if (context.is_root) symmetry::require_proof(graph, symmetries);
             const auto match =
                 aggregator::align(arguments.align, graph, symmetries, files[0].parameters,
                                   files[1].parameters, calibration.get(), arguments.model.seed, 1);

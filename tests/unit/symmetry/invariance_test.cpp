@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "thalweg/core/error.hpp"
 #include "thalweg/symmetry/gauge.hpp"
 #include "thalweg/symmetry/symmetry.hpp"
 
@@ -457,9 +458,11 @@ TEST(Verify, FindsAWrongGroup) {
     const auto graph = std::move(builder).build(core::Value::map());
     auto symmetries = derive(graph);
     ASSERT_EQ(symmetries.groups.size(), 1U);
+    EXPECT_NO_THROW(require_proof(graph, symmetries));
     symmetries.groups[0].uses.pop_back();
     core::Random random(7, "invariance");
     EXPECT_GT(verify(graph, symmetries, random).max_error, 1e-3);
+    EXPECT_THROW(require_proof(graph, symmetries), core::RunError);
 }
 
 }  // namespace

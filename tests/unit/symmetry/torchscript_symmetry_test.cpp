@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include <filesystem>
+#include <map>
 #include <set>
 
 #include "thalweg/core/files.hpp"
@@ -27,6 +28,15 @@ std::vector<std::string> module_names() {
     return names;
 }
 
+/// Modules with hidden channels in no group, and the reasons: buffers that give each channel its own value, a channel
+/// shuffle (groups of two sizes on one axis), a flattened pair of axes.
+const std::map<std::string, std::set<std::string>> uncovered{
+    {"mixed", {"fixed positions", "it meets fixed positions"}},
+    {"shuffle", {"it is cut into blocks in two ways"}},
+    {"sinusoidal", {"it meets fixed positions"}},
+    {"vit", {"it meets fixed positions", "two kinds of channels share an axis"}},
+};
+
 class TorchScriptSymmetry : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(TorchScriptSymmetry, GroupsSignsAndScalesKeepTheFunction) {
@@ -46,15 +56,14 @@ TEST_P(TorchScriptSymmetry, GroupsSignsAndScalesKeepTheFunction) {
             const Proof factors = verify(graph, gauge, random);
             EXPECT_LT(factors.max_error, 1e-10) << how;
         }
-        // What is not covered has a reason.
+        // Every hidden channel is covered, but for those of four modules, and why.
         std::set<std::string> reasons;
         for (const auto& frozen : symmetries.frozen) reasons.insert(frozen.reason);
         for (const auto* border : {"input", "output", "symbols of the input", "a single channel"})
             reasons.erase(border);
-        if (symmetries.covered_channels < symmetries.hidden_channels) {
-            EXPECT_FALSE(reasons.empty()) << how;
-        }
-        for (const auto& reason : reasons) std::cout << how << ": not covered: " << reason << "\n";
+        const auto known = uncovered.find(GetParam());
+        EXPECT_EQ(reasons, known == uncovered.end() ? std::set<std::string>{} : known->second) << how;
+        EXPECT_EQ(symmetries.covered_channels < symmetries.hidden_channels, !reasons.empty()) << how;
     }
 }
 
