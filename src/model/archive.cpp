@@ -23,29 +23,8 @@ using Kind = PickledObject::Kind;
 
 constexpr std::string_view byte_order = std::endian::native == std::endian::little ? "little" : "big";
 
-ZipArchive open_zip(std::string content, const std::filesystem::path& path) {
-    // How torch.save began its files before PyTorch 1.6: protocol 2 and a magic number.
-    const std::string_view old_magic("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 14);
-    if (content.starts_with(old_magic)) {
-        refuse_file(path,
-                    "it was saved by PyTorch before 1.6; re-save it in Python with "
-                    "torch.save(torch.load(path), path) of a newer PyTorch");
-    }
-    try {
-        return ZipArchive(std::move(content));
-    } catch (const FormatError& error) {
-        refuse_file(path, std::string(error.what()) +
-                              ". A model file is what torch.save or this program "
-                              "writes, or ends in .safetensors");
-    }
-}
-
 Pickle read_pickle(const std::filesystem::path& path, const ZipArchive& zip) {
-    if (zip.has(zip.folder() + "constants.pkl")) {
-        refuse_file(
-            path,
-            "it is a TorchScript file; save the weights alone with torch.save(model.state_dict(), path)");
-    }
+    if (zip.is_torchscript()) refuse_file(path, "it is a TorchScript module, not a dict of tensors");
     try {
         const auto order = zip.folder() + "byteorder";
         if (zip.has(order) && zip.record(order) != byte_order) {
@@ -103,10 +82,30 @@ c10::impl::GenericDict new_dict() {
 
 }  // namespace
 
+ZipArchive open_zip(std::string content, const std::filesystem::path& path) {
+    // How torch.save began its files before PyTorch 1.6: protocol 2 and a magic number.
+    const std::string_view old_magic("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 14);
+    if (content.starts_with(old_magic)) {
+        refuse_file(path,
+                    "it was saved by PyTorch before 1.6; re-save it in Python with "
+                    "torch.save(torch.load(path), path) of a newer PyTorch");
+    }
+    try {
+        return ZipArchive(std::move(content));
+    } catch (const FormatError& error) {
+        refuse_file(path, std::string(error.what()) +
+                              ". A model file is what torch.save or this program "
+                              "writes, or ends in .safetensors");
+    }
+}
+
 Archive::Archive(const std::filesystem::path& path) : Archive(core::read_file(path), path) {}
 
 Archive::Archive(std::string content, std::filesystem::path path)
-    : path_(std::move(path)), zip_(open_zip(std::move(content), path_)), pickle_(read_pickle(path_, zip_)) {}
+    : Archive(open_zip(std::move(content), path), path) {}
+
+Archive::Archive(ZipArchive zip, std::filesystem::path path)
+    : path_(std::move(path)), zip_(std::move(zip)), pickle_(read_pickle(path_, zip_)) {}
 
 void Archive::fail(const std::string& reason) const {
     refuse_file(path_, reason);

@@ -13,6 +13,9 @@
 
 namespace thalweg::model {
 
+/// RunError when the content is no zip archive or has no directory that can be read.
+ZipArchive open_zip(std::string content, const std::filesystem::path& path);
+
 /// A .pt file (what torch.save writes) opened for reading: its object and, on demand, its tensors.
 class Archive {
   public:
@@ -20,6 +23,7 @@ class Archive {
     explicit Archive(const std::filesystem::path& path);
     /// The same of a file's content; `path` stands in messages.
     Archive(std::string content, std::filesystem::path path);
+    Archive(ZipArchive zip, std::filesystem::path path);
 
     const PickledObject& root() const { return pickle_.root(); }
     const std::filesystem::path& path() const { return path_; }

@@ -18,7 +18,19 @@ namespace thalweg::model {
 namespace {
 
 ModelGraph graph_of(const StateDict& state, const std::optional<core::Value>& spec) {
+    if (spec && state.is_module && spec->is_map() && !spec->find("kind")) {
+        auto own = *spec;
+        own.set("kind", core::Value::of("torchscript"));
+        own.set("file", core::Value::scalar(state.path.string(), true));
+        return build_model_from_spec(own);
+    }
     if (spec) return build_model_from_spec(*spec);
+    if (state.is_module) {
+        refuse_file(
+            state.path,
+            "it is a TorchScript module, which does not say what it reads and tells apart; give that, for "
+            "instance --model \"{input: [3, 32, 32], classes: 10}\"");
+    }
     if (!state.model) {
         refuse_file(
             state.path,

@@ -10,6 +10,7 @@
 #include "file_error.hpp"
 #include "safetensors.hpp"
 #include "thalweg/core/text.hpp"
+#include "torchscript/trace.hpp"
 
 namespace thalweg::model {
 
@@ -27,10 +28,23 @@ StateDict::Item item_of(const std::shared_ptr<const Archive>& archive, const Pic
     return item;
 }
 
+/// What Python's module.state_dict() is for a TorchScript module. LibTorch reads it, so the archive is checked first.
+StateDict read_module(const std::string& content, const std::filesystem::path& path) {
+    torchscript::check_archive(path, content);
+    const auto loaded = torchscript::read_state(path, content);
+    StateDict state{path, content.size(), {}, {}, {}, true};
+    for (const auto& [name, index] : loaded.order) {
+        const at::Tensor tensor = loaded.tensors[index].tensor;
+        state.items[name] = {"a tensor", tensor.sizes().vec(), tensor.is_floating_point(),
+                             [tensor] { return tensor; }};
+    }
+    return state;
+}
+
 /// The file's object, or what it keeps under `state_dict`.
-StateDict read_pickled(std::string content, const std::filesystem::path& path) {
-    StateDict state{path, content.size(), {}, {}, {}};
-    const auto archive = std::make_shared<const Archive>(std::move(content), path);
+StateDict read_pickled(ZipArchive zip, const std::filesystem::path& path) {
+    StateDict state{path, zip.content().size(), {}, {}, {}, false};
+    const auto archive = std::make_shared<const Archive>(std::move(zip), path);
     const auto& root = archive->root();
     if (!root.is(Kind::dict)) {
         archive->fail("it holds " + kind_name(root.kind) + ", not a state_dict (a dict of tensors)");
@@ -51,7 +65,7 @@ StateDict read_pickled(std::string content, const std::filesystem::path& path) {
 }
 
 StateDict read_safetensors(std::string content, const std::filesystem::path& path) {
-    StateDict state{path, content.size(), {}, {}, {}};
+    StateDict state{path, content.size(), {}, {}, {}, false};
     const auto file = std::make_shared<const Safetensors>(std::move(content), path);
     for (const auto& tensor : file->tensors()) {
         state.items[tensor.name] = {"a tensor", tensor.shape, is_floating(tensor.type),
@@ -104,8 +118,9 @@ FileFormat format_of(const std::filesystem::path& path) {
 }
 
 StateDict read_state_dict(std::string content, const std::filesystem::path& path) {
-    return format_of(path) == FileFormat::safetensors ? read_safetensors(std::move(content), path)
-                                                      : read_pickled(std::move(content), path);
+    if (format_of(path) == FileFormat::safetensors) return read_safetensors(std::move(content), path);
+    auto zip = open_zip(std::move(content), path);
+    return zip.is_torchscript() ? read_module(zip.content(), path) : read_pickled(std::move(zip), path);
 }
 
 void check_state_dict(const StateDict& state, const ModelGraph& graph) {

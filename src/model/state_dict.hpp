@@ -36,6 +36,7 @@ struct StateDict {
     /// The `model` section as YAML text, and text facts; only what this program wrote has them.
     std::optional<std::string> model;
     std::map<std::string, std::string> meta;
+    bool is_module = false;  ///< a TorchScript file, which holds its architecture itself
 };
 
 /// `content` is that of the file `path`, whose name says the format. RunError.

@@ -23,6 +23,9 @@ class ZipArchive {
     void check_records() const;
     /// The folder that all records are in, with its slash (`archive/`).
     const std::string& folder() const { return folder_; }
+    /// True for what torch.jit.save writes: it holds code.
+    bool is_torchscript() const { return has(folder_ + "constants.pkl"); }
+    const std::string& content() const { return content_; }
 
   private:
     struct Record {

@@ -27,9 +27,10 @@ struct ModelFile {
 void save_model(const std::filesystem::path& path, const ModelGraph& graph, const Parameters& parameters,
                 const std::map<std::string, std::string>& meta);
 
-/// Reads a model file, a safetensors file of another program or a Python state_dict (also one kept under the key `state_dict`) when `spec` gives
-/// the architecture: the `model` section with `input` and `classes` (`--model`); it goes before what the file
-/// says. A safetensors file is F32, F64, F16, BF16 and I64. Tensors may have any strides; float16, bfloat16 and float64 become float32. Values need not be
+/// Reads a model file, a safetensors file of another program or a Python state_dict (also one kept under the key
+/// `state_dict`) when `spec` gives the architecture: the `model` section with `input` and `classes` (`--model`); it goes
+/// before what the file says. Also a TorchScript module's parameters: of the architecture of `spec`, or, when that has no
+/// `kind`, of the module's own (see import_torchscript: such a file is code). A safetensors file is F32, F64, F16, BF16 and I64. Tensors may have any strides; float16, bfloat16 and float64 become float32. Values need not be
 /// finite: see Parameters::first_non_finite. RunError names the file and what is wrong: not a zip, damaged
 /// (CRC), a Python object that is not on the white list, a tensor missing, superfluous or of another shape
 /// than the architecture says. UsageError when `spec` describes no model.

@@ -12,9 +12,8 @@ void check_archive(const std::filesystem::path& path, const std::string& content
     try {
         const ZipArchive zip(content);
         zip.check_records();
-        const auto record = [&](const char* name) { return zip.has(zip.folder() + name); };
-        if (!record("data.pkl")) fail("it is a zip archive, but not one that PyTorch wrote");
-        if (!record("constants.pkl")) {
+        if (!zip.has(zip.folder() + "data.pkl")) fail("it is a zip archive, but not one that PyTorch wrote");
+        if (!zip.is_torchscript()) {
             fail("it holds tensors but no code: it is what torch.save writes, for instance a state_dict");
         }
     } catch (const FormatError& error) {

@@ -2,7 +2,7 @@
 
 python_interop.py FOLDER: reads model.pt and input.pt there, writes state_dict.pt (an OrderedDict), parameters.pt (a
 dict of Parameters, one of them transposed in memory), nested.pt, half.pt, whole.pt (a pickled module, which must be
-refused), script.pt (TorchScript, likewise), old.pt (the format before 1.6) and output.pt.
+refused), script.pt (TorchScript), old.pt (the format before 1.6) and output.pt.
 """
 
 import collections

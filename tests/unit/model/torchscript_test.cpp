@@ -263,6 +263,25 @@ TEST(TorchScriptPlugin, TrainsFromTheFilesValuesAndComesBack) {
     EXPECT_EQ(core::to_flow(back.graph.spec), core::to_flow(graph.spec));
 }
 
+TEST(TorchScriptPlugin, TheFileIsAModelFileToo) {
+    const auto file = file_of("tied_embedding", "script");
+    const auto own = load_model(file, core::parse_yaml("{input: [5], classes: 7}", "test"));
+    EXPECT_TRUE(own.parameters.values.equal(golden("tied_embedding", "script").model.parameters.values));
+    EXPECT_EQ(own.graph.spec["file"].as_text(), file.string());
+    // Another file's parameters for the same architecture.
+    const auto traced = load_model(file_of("mlp", "trace"),
+                                   core::parse_yaml("{kind: torchscript, input: [6], classes: 4, file: " +
+                                                        file_of("mlp", "script").string() + "}",
+                                                    "test"));
+    EXPECT_TRUE(traced.parameters.values.equal(golden("mlp", "trace").model.parameters.values));
+    EXPECT_THAT(message<core::RunError>([&] { load_model(file); }),
+                HasSubstr("--model \"{input: [3, 32, 32]"));
+    EXPECT_THAT(message<core::RunError>([&] {
+                    load_model(file, core::parse_yaml("{kind: linear, input: [5], classes: 7}", "test"));
+                }),
+                HasSubstr("superfluous"));
+}
+
 TEST(TorchScriptPlugin, RandomStartDrawsAnew) {
     const auto file = file_of("cnn", "script").string();
     const auto graph =
