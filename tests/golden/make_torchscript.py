@@ -7,7 +7,8 @@
 For each module below: NAME.script.pt and NAME.trace.pt (torch.jit.script, and torch.jit.trace with one sample), and in
 expected.pt its inputs and outputs for a batch of one and of three in evaluation mode, and the names and shapes of its
 state_dict in order. With --check: each NAME.pt in the folder MODELS is a model file that we wrote from NAME's module with
-all values as they were; the module takes it with strict=True and computes what FOLDER/expected.pt says. Made with PyTorch 1.13; run it again after a change and commit what it wrote.
+all values as they were; the module takes it with strict=True and computes what FOLDER/expected.pt says. Made with PyTorch 1.13, and a few modules again with 2.6 (NAME.script-2.6.pt, NAME.trace-2.6.pt,
+the same values); run it again after a change and commit what it wrote.
 """
 import math
 import os

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -38,7 +39,7 @@ class Interrupted : public Error {
 
 /// What an exception that is none of ours says, without the back trace LibTorch appends: one paragraph.
 inline std::string first_paragraph(const std::string& what) {
-    std::string text = what;
+    std::string text = what.substr(std::min(what.find_first_not_of('\n'), what.size()));
     for (const char* mark : {"\nException raised from", "\nframe #", " (Exception raised from", "\n\n"}) {
         text = text.substr(0, text.find(mark));
     }

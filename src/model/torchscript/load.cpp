@@ -58,6 +58,7 @@ void LoadedState::restore() const {
 }
 
 torch::jit::Module load_module(const std::filesystem::path& path, const std::string& content) {
+    add_later_operations();
     try {
         std::istringstream stream(content);
         auto module = torch::jit::load(stream, at::Device(at::kCPU));

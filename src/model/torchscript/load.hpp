@@ -9,6 +9,9 @@
 
 namespace thalweg::model::torchscript {
 
+/// Gives this process the operations of newer PyTorch versions that the importer knows and this LibTorch lacks.
+void add_later_operations();
+
 /// The module in evaluation mode with float parameters. RunError when LibTorch cannot read it.
 torch::jit::Module load_module(const std::filesystem::path& path, const std::string& content);
 
