@@ -118,7 +118,7 @@ TEST_P(TorchScript, ComputesWhatPythonRecorded) {
 TEST_P(TorchScript, ComputesWhatTheModuleDoesInDouble) {
     const auto imported = golden(name(), how());
     // A traced LSTM has its zero state baked in as floats; the scripted one is the same module.
-    auto module = in_double(file_of(name(), name() == "lstm" && how() == "trace" ? "script" : how()));
+    auto module = in_double(file_of(name(), name() == "lstm" ? "script" : how()));
     module.eval();
     const at::NoGradGuard no_grad;
     for (const int batch : {1, 3}) {
