@@ -99,6 +99,10 @@ bool Pipeline::needs_clients() const {
     return std::any_of(items_.begin(), items_.end(), [](const Item& i) { return i.traits.needs_clients; });
 }
 
+bool Pipeline::permutes() const {
+    return std::any_of(items_.begin(), items_.end(), [](const Item& i) { return i.traits.permutes; });
+}
+
 bool Pipeline::changes_frame() const {
     return std::any_of(items_.begin(), items_.end(), [](const Item& i) { return i.traits.changes_frame; });
 }

@@ -15,6 +15,7 @@ class ActivationMatching final : public PerUpdateStage {
     StageTraits traits() const override {
         return {.kind = StageKind::per_update,
                 .keeps_function = true,
+                .permutes = true,
                 .changes_frame = anchor_ != "global",
                 .needs_anchor = true,
                 .needs_holdout = true,

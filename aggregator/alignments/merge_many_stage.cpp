@@ -38,7 +38,8 @@ class MergeMany final : public Stage {
           max_iterations_(static_cast<int>(options["max_iterations"].as_int())) {}
 
     StageTraits traits() const override {
-        return {.kind = StageKind::cross_update, .keeps_function = true, .changes_frame = true};
+        return {
+            .kind = StageKind::cross_update, .keeps_function = true, .permutes = true, .changes_frame = true};
     }
 
     StageNotes apply(FusionState& state, const FusionContext& context) const override {

@@ -17,6 +17,7 @@ class WeightMatching final : public PerUpdateStage {
     StageTraits traits() const override {
         return {.kind = StageKind::per_update,
                 .keeps_function = true,
+                .permutes = true,
                 .changes_frame = anchor_ != "global",
                 .needs_anchor = true};
     }

@@ -160,7 +160,7 @@ def main():
     parser.add_argument("--ranks", default=2, type=int)
     parser.add_argument("--program", default=os.path.join(HERE, "..", "..", "build", "release", "thalweg"))
     parser.add_argument("--data", help="folder of CIFAR-10's binary files")
-    parser.add_argument("--keep", metavar="DIR", help="where the trained models stay; by default they are deleted")
+    parser.add_argument("--keep", metavar="DIR", help="a new folder where models and runs stay; by default they are deleted")
     args = parser.parse_args()
     studies = {"one-shot": one_shot, "merge": merge, "cifar10": cifar10}
     unknown = [name for name in args.what if name not in studies]
@@ -168,6 +168,8 @@ def main():
         parser.error(f"unknown study '{unknown[0]}'; there are: {', '.join(studies)}")
     if "cifar10" in args.what and not args.data:
         parser.error("cifar10 needs --data DIR, the folder with data_batch_1.bin and test_batch.bin")
+    if args.keep and os.path.isdir(args.keep) and os.listdir(args.keep):
+        parser.error(f"--keep {args.keep}: the folder is not empty; name a new one")
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or temporary
         os.makedirs(folder, exist_ok=True)

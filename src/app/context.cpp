@@ -35,7 +35,8 @@ void ModelArguments::add_model_to(CLI::App& command) {
     command.add_option(
         "--model", model,
         "architecture of a bare Python state_dict: '{kind: mlp, hidden: [200], input: [1, 28, 28], "
-        "classes: 10}' or a file that holds it");
+        "classes: 10}' or a file that holds it; of a TorchScript file, which is code: '{input: [1, 28, 28], "
+        "classes: 10}'");
 }
 
 void ModelArguments::add_data_to(CLI::App& command) {

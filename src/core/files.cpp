@@ -12,6 +12,7 @@
 #include <new>
 
 #include "thalweg/core/error.hpp"
+#include "thalweg/core/memory.hpp"
 
 namespace thalweg::core {
 namespace {
@@ -78,11 +79,14 @@ Container read_all(const std::filesystem::path& path, std::size_t limit) {
     struct stat about = {};
     Container content;
     if (::fstat(file.number(), &about) == 0 && about.st_size > 0) {
+        require_memory(static_cast<double>(about.st_size), "the content of '" + path.string() + "'");
         content.reserve(std::min(static_cast<std::size_t>(about.st_size), limit) + 1);
     }
     std::size_t filled = 0;
     while (true) {
-        const std::size_t step = std::clamp<std::size_t>(content.capacity() - filled, 1 << 16, largest_step);
+        // The byte more than the file has shows its end without asking for twice the memory.
+        const std::size_t room = content.capacity() - filled;
+        const std::size_t step = room > 0 ? std::min(room, largest_step) : std::size_t{1} << 16;
         content.resize(filled + step);
         const ssize_t got = ::read(file.number(), content.data() + filled, step);
         if (got < 0 && errno != EINTR) fail("read", path, errno);

@@ -31,8 +31,7 @@ Federation::Federation(Experiment experiment, core::Communicator& communicator)
       pipeline_(experiment_.config["server"]["fusion"]) {
     const core::Value& config = experiment_.config;
     core::collectively(communicator_, [&] {
-        if (is_root() && pipeline_.changes_frame())
-            symmetry::require_proof(setting_.graph, setting_.symmetries);
+        if (is_root() && pipeline_.permutes()) symmetry::require_proof(setting_.graph, setting_.symmetries);
         data_ = std::make_unique<data::FederatedData>(setting_.dataset, config["data"]["partition"],
                                                       experiment_.holdout, experiment_.seed);
         plan_round(experiment_, *data_, 1,

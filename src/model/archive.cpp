@@ -24,7 +24,12 @@ using Kind = PickledObject::Kind;
 constexpr std::string_view byte_order = std::endian::native == std::endian::little ? "little" : "big";
 
 Pickle read_pickle(const std::filesystem::path& path, const ZipArchive& zip) {
-    if (zip.is_torchscript()) refuse_file(path, "it is a TorchScript module, not a dict of tensors");
+    if (zip.is_torchscript())
+        refuse_file(path,
+                    "it is a TorchScript module, which is code. If you trust it, say what it reads and tells "
+                    "apart, for "
+                    "instance --model \"{input: [3, 32, 32], classes: 10}\"; or save its weights alone with "
+                    "torch.save(model.state_dict(), path)");
     try {
         const auto order = zip.folder() + "byteorder";
         if (zip.has(order) && zip.record(order) != byte_order) {

@@ -12,25 +12,14 @@
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/files.hpp"
 #include "thalweg/core/text.hpp"
+#include "thalweg/model/torchscript.hpp"
 
 namespace thalweg::model {
 
 namespace {
 
 ModelGraph graph_of(const StateDict& state, const std::optional<core::Value>& spec) {
-    if (spec && state.is_module && spec->is_map() && !spec->find("kind")) {
-        auto own = *spec;
-        own.set("kind", core::Value::of("torchscript"));
-        own.set("file", core::Value::scalar(state.path.string(), true));
-        return build_model_from_spec(own);
-    }
     if (spec) return build_model_from_spec(*spec);
-    if (state.is_module) {
-        refuse_file(
-            state.path,
-            "it is a TorchScript module, which does not say what it reads and tells apart; give that, for "
-            "instance --model \"{input: [3, 32, 32], classes: 10}\"");
-    }
     if (!state.model) {
         refuse_file(
             state.path,
@@ -44,6 +33,57 @@ ModelGraph graph_of(const StateDict& state, const std::optional<core::Value>& sp
         refuse_file(state.path,
                     std::string("its entry 'model' describes no model that can be built: ") + error.what());
     }
+}
+
+ModelFile of_state_dict(StateDict state, const std::optional<core::Value>& spec) {
+    ModelFile file;
+    file.graph = graph_of(state, spec);
+    check_state_dict(state, file.graph);
+    file.parameters = Parameters(file.graph.layout);
+    std::vector<bool> read(file.graph.layout->entries().size(), false);
+    for (const auto& item : file.graph.state_items()) {
+        const auto tensor = state.items.at(item.name).read();
+        const auto place = state_tensor(file.graph, file.parameters, item);
+        const bool tied = item.kind == StateItem::Kind::entry && read[item.index];
+        if (item.kind == StateItem::Kind::fixed || tied) {
+            if (tensor.to(place.scalar_type()).equal(place)) continue;
+            refuse_file(
+                state.path,
+                item.name + (tied ? " differs from the tensor that it is tied to"
+                                  : " is not what the model's own file has, and training never changes it"));
+        }
+        place.copy_(tensor);
+        if (item.kind == StateItem::Kind::entry) read[item.index] = true;
+    }
+    file.meta = std::move(state.meta);
+    return file;
+}
+
+/// True when `spec` allows a TorchScript module. LibTorch, which runs code as it loads, sees no file otherwise.
+bool describes_module(const core::Value& spec) {
+    if (!spec.is_map()) return false;
+    const auto* kind = spec.find("kind");
+    return kind == nullptr || kind->as_text() == "torchscript";
+}
+
+/// A TorchScript file's values, of the module that `spec` names or, when it has no `kind`, of the file's own.
+ModelFile read_module(const std::string& content, const std::filesystem::path& path, core::Value spec) {
+    if (!spec.find("kind")) {
+        if (const auto* file = spec.find("file"))
+            file->reject(
+                "a 'file' needs its kind, as in {kind: torchscript, file: net.pt, input: …, classes: …}");
+        spec.set("kind", core::Value::of("torchscript"));
+        spec.set("file", core::Value::scalar(path.string(), true));
+        spec.set("checksum", core::Value::scalar(module_checksum(content), true));
+    }
+    ModelFile file;
+    file.graph = build_model_from_spec(spec);
+    auto own = import_torchscript(path, content, file.graph.input_shape(), file.graph.classes());
+    require_same_architecture(file.graph, "the module of --model", own.graph, path.string());
+    file.parameters = Parameters(file.graph.layout);
+    file.parameters.values.copy_(own.parameters.values);
+    file.parameters.counters.copy_(own.parameters.counters);
+    return file;
 }
 
 /// The tensors of a dict, of any types.
@@ -135,28 +175,11 @@ ModelFile load_model(const std::filesystem::path& path, const std::optional<core
 
 ModelFile parse_model(std::string content, const std::filesystem::path& path,
                       const std::optional<core::Value>& spec) {
-    auto state = read_state_dict(std::move(content), path);
-    ModelFile file;
-    file.graph = graph_of(state, spec);
-    check_state_dict(state, file.graph);
-    file.parameters = Parameters(file.graph.layout);
-    std::vector<bool> read(file.graph.layout->entries().size(), false);
-    for (const auto& item : file.graph.state_items()) {
-        const auto tensor = state.items.at(item.name).read();
-        const auto place = state_tensor(file.graph, file.parameters, item);
-        const bool tied = item.kind == StateItem::Kind::entry && read[item.index];
-        if (item.kind == StateItem::Kind::fixed || tied) {
-            if (tensor.to(place.scalar_type()).equal(place)) continue;
-            refuse_file(
-                path,
-                item.name + (tied ? " differs from the tensor that it is tied to"
-                                  : " is not what the model's own file has, and training never changes it"));
-        }
-        place.copy_(tensor);
-        if (item.kind == StateItem::Kind::entry) read[item.index] = true;
-    }
-    file.meta = std::move(state.meta);
-    return file;
+    if (!spec || !describes_module(*spec) || format_of(path) != FileFormat::pickled)
+        return of_state_dict(read_state_dict(std::move(content), path), spec);
+    auto zip = open_zip(std::move(content), path);
+    if (zip.is_torchscript()) return read_module(zip.content(), path, *spec);
+    return of_state_dict(read_state_dict(std::move(zip), path), spec);
 }
 
 void save_tensors(const std::filesystem::path& path,
@@ -198,6 +221,14 @@ void require_same_architecture(const ModelGraph& a, const std::string& name_a, c
     auto difference = first_difference(a.layout->entries(), name_a, b.layout->entries(), name_b);
     if (difference.empty()) difference = first_difference(a.operations, name_a, b.operations, name_b);
     if (!difference.empty()) refuse(difference);
+    const auto same = [](const std::vector<at::Tensor>& first, const std::vector<at::Tensor>& second) {
+        return std::equal(first.begin(), first.end(), second.begin(), second.end(),
+                          [](const at::Tensor& x, const at::Tensor& y) {
+                              return x.scalar_type() == y.scalar_type() && x.equal(y);
+                          });
+    };
+    if (!same(a.constants, b.constants) || !same(a.fixed, b.fixed))
+        refuse("constants in them, such as masks or positions, have other values");
 }
 
 }  // namespace thalweg::model

@@ -10,7 +10,6 @@
 #include "file_error.hpp"
 #include "safetensors.hpp"
 #include "thalweg/core/text.hpp"
-#include "torchscript/trace.hpp"
 
 namespace thalweg::model {
 
@@ -28,44 +27,8 @@ StateDict::Item item_of(const std::shared_ptr<const Archive>& archive, const Pic
     return item;
 }
 
-/// What Python's module.state_dict() is for a TorchScript module. LibTorch reads it, so the archive is checked first.
-StateDict read_module(const std::string& content, const std::filesystem::path& path) {
-    torchscript::check_archive(path, content);
-    const auto loaded = torchscript::read_state(path, content);
-    StateDict state{path, content.size(), {}, {}, {}, true};
-    for (const auto& [name, index] : loaded.order) {
-        const at::Tensor tensor = loaded.tensors[index].tensor;
-        state.items[name] = {"a tensor", tensor.sizes().vec(), tensor.is_floating_point(),
-                             [tensor] { return tensor; }};
-    }
-    return state;
-}
-
-/// The file's object, or what it keeps under `state_dict`.
-StateDict read_pickled(ZipArchive zip, const std::filesystem::path& path) {
-    StateDict state{path, zip.content().size(), {}, {}, {}, false};
-    const auto archive = std::make_shared<const Archive>(std::move(zip), path);
-    const auto& root = archive->root();
-    if (!root.is(Kind::dict)) {
-        archive->fail("it holds " + kind_name(root.kind) + ", not a state_dict (a dict of tensors)");
-    }
-    const auto* nested = root.find("state_dict");
-    const auto& dict = nested != nullptr && nested->is(Kind::dict) ? *nested : root;
-    for (std::size_t i = 0; i + 1 < dict.items.size(); i += 2) {
-        if (!dict.items[i]->is(Kind::text)) archive->fail("its state_dict has a key that is not a text");
-        const auto& name = dict.items[i]->text;
-        state.items[name] = item_of(archive, *dict.items[i + 1], name);
-    }
-    if (const auto* model = root.find("model")) {
-        if (model->is(Kind::text)) state.model = model->text;
-        // Another program's `meta` may hold anything.
-        if (const auto* meta = root.find("meta")) state.meta = read_texts(*archive, *meta);
-    }
-    return state;
-}
-
 StateDict read_safetensors(std::string content, const std::filesystem::path& path) {
-    StateDict state{path, content.size(), {}, {}, {}, false};
+    StateDict state{path, content.size(), {}, {}, {}};
     const auto file = std::make_shared<const Safetensors>(std::move(content), path);
     for (const auto& tensor : file->tensors()) {
         state.items[tensor.name] = {"a tensor", tensor.shape, is_floating(tensor.type),
@@ -117,10 +80,32 @@ FileFormat format_of(const std::filesystem::path& path) {
     return path.extension() == ".safetensors" ? FileFormat::safetensors : FileFormat::pickled;
 }
 
+/// The file's object, or what it keeps under `state_dict`.
+StateDict read_state_dict(ZipArchive zip, const std::filesystem::path& path) {
+    StateDict state{path, zip.content().size(), {}, {}, {}};
+    const auto archive = std::make_shared<const Archive>(std::move(zip), path);
+    const auto& root = archive->root();
+    if (!root.is(Kind::dict)) {
+        archive->fail("it holds " + kind_name(root.kind) + ", not a state_dict (a dict of tensors)");
+    }
+    const auto* nested = root.find("state_dict");
+    const auto& dict = nested != nullptr && nested->is(Kind::dict) ? *nested : root;
+    for (std::size_t i = 0; i + 1 < dict.items.size(); i += 2) {
+        if (!dict.items[i]->is(Kind::text)) archive->fail("its state_dict has a key that is not a text");
+        const auto& name = dict.items[i]->text;
+        state.items[name] = item_of(archive, *dict.items[i + 1], name);
+    }
+    if (const auto* model = root.find("model")) {
+        if (model->is(Kind::text)) state.model = model->text;
+        // Another program's `meta` may hold anything.
+        if (const auto* meta = root.find("meta")) state.meta = read_texts(*archive, *meta);
+    }
+    return state;
+}
+
 StateDict read_state_dict(std::string content, const std::filesystem::path& path) {
     if (format_of(path) == FileFormat::safetensors) return read_safetensors(std::move(content), path);
-    auto zip = open_zip(std::move(content), path);
-    return zip.is_torchscript() ? read_module(zip.content(), path) : read_pickled(std::move(zip), path);
+    return read_state_dict(open_zip(std::move(content), path), path);
 }
 
 void check_state_dict(const StateDict& state, const ModelGraph& graph) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "thalweg/model/graph.hpp"
+#include "zip_archive.hpp"
 
 namespace thalweg::model {
 
@@ -36,11 +37,12 @@ struct StateDict {
     /// The `model` section as YAML text, and text facts; only what this program wrote has them.
     std::optional<std::string> model;
     std::map<std::string, std::string> meta;
-    bool is_module = false;  ///< a TorchScript file, which holds its architecture itself
 };
 
 /// `content` is that of the file `path`, whose name says the format. RunError.
 StateDict read_state_dict(std::string content, const std::filesystem::path& path);
+/// The same of what torch.save wrote.
+StateDict read_state_dict(ZipArchive zip, const std::filesystem::path& path);
 
 /// RunError unless names, shapes and sorts of number are those of the graph. Before anything is allocated, so
 /// that a damaged description cannot ask for memory.

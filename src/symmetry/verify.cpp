@@ -15,8 +15,8 @@ namespace thalweg::symmetry {
 
 namespace {
 
-/// The largest error of a proof, and a change of the function that rounding cannot make.
-constexpr double exact = 1e-9, seen = 1e-6;
+/// A change of the function that rounding cannot make.
+constexpr double seen = 1e-6;
 
 /// The symbols a model that reads its input by embeddings knows; 0: it reads numbers.
 std::int64_t symbols_of(const model::ModelGraph& graph) {
@@ -38,10 +38,21 @@ class Function {
           graph_(graph),
           inputs_(random_inputs(graph, 3, random)) {
         expected_ = output(parameters);
+        const auto is_finite = [&] { return expected_.isfinite().all().item<bool>(); };
+        // An imported model may compute only with numbers like its own.
+        if (!is_finite() && graph.start) {
+            parameters = graph.start->to_double();
+            expected_ = output(parameters);
+        }
+        if (!is_finite()) {
+            throw core::RunError(
+                "the symmetries of this model cannot be proved, because its outputs are not finite on random "
+                "parameters; without a proof no models are aligned");
+        }
         scale_ = std::max(1.0, expected_.abs().max().item<double>());
     }
 
-    const model::Parameters parameters;
+    model::Parameters parameters;
 
     /// NaN must not pass for small.
     double change(const model::Parameters& other) const {
@@ -177,14 +188,12 @@ void require_proof(const model::ModelGraph& graph, const Symmetries& symmetries)
     const Function function(graph, random);
     const auto image = permute(function.parameters, symmetries, random_permutations(symmetries, random));
     const double error = function.change(image);
-    if (error < exact) return;
+    if (error < rounding) return;
     std::ostringstream text;
     text << "a permutation read off this model's graph changes its function, by " << error
-         << " of its outputs on random weights: models aligned by it would be wrong. This is a fault of the "
-            "program, or "
-            "the model's outputs are not finite; `thalweg symmetry --verify` tells more. Pipelines without "
-            "an alignment "
-            "work all the same.";
+         << " of its outputs: models aligned by it would be wrong. This is a mistake of the program; please "
+            "report it "
+            "with what `thalweg symmetry --verify` says. Pipelines without a permutation work all the same.";
     throw core::RunError(text.str());
 }
 

@@ -2,13 +2,15 @@
 """Writes the TorchScript modules that the importer's tests read, with what PyTorch computes for them.
 
     make_torchscript.py FOLDER [NAME...]
+    make_torchscript.py --as SUFFIX FOLDER NAME...
     make_torchscript.py --check FOLDER MODELS
 
 For each module below: NAME.script.pt and NAME.trace.pt (torch.jit.script, and torch.jit.trace with one sample), and in
 expected.pt its inputs and outputs for a batch of one and of three in evaluation mode, and the names and shapes of its
 state_dict in order. With --check: each NAME.pt in the folder MODELS is a model file that we wrote from NAME's module with
-all values as they were; the module takes it with strict=True and computes what FOLDER/expected.pt says. Made with PyTorch 1.13, and a few modules again with 2.6 (NAME.script-2.6.pt, NAME.trace-2.6.pt,
-the same values); run it again after a change and commit what it wrote.
+all values as they were; the module takes it with strict=True and computes what FOLDER/expected.pt says. Made with PyTorch 1.13, and six modules again with PyTorch 2.6 by `--as 2.6`, which
+writes NAME.script-2.6.pt and NAME.trace-2.6.pt of the same values and nothing else; run it again after a change and commit
+what it wrote.
 """
 import math
 import os
@@ -597,6 +599,14 @@ class NoGrad(nn.Module):
         return self.fc(x)
 
 
+class NoGradCat(NoGrad):
+    def forward(self, x):
+        x = self.features(x)
+        with torch.no_grad():
+            x = torch.stack([x, x]).sum(0)
+        return self.fc(x)
+
+
 class Detached(NoGrad):
     def forward(self, x):
         return self.fc(F.relu(self.features(x)).detach())
@@ -629,6 +639,7 @@ class Frequencies(nn.Module):
 
 REFUSED = {
     "cumulative": Cumulative, "data_dependent": DataDependent, "mixes_batch": MixesBatch, "no_grad": NoGrad,
+    "no_grad_cat": NoGradCat,
     "detached": Detached, "no_statistics": lambda: Normed(track_running_stats=False),
     "no_momentum": lambda: Normed(momentum=0.0), "frequencies": Frequencies,
 }
@@ -680,7 +691,8 @@ def check(folder, models):
 def main():
     if sys.argv[1] == "--check":
         return check(*sys.argv[2:])
-    folder, chosen = sys.argv[1], sys.argv[2:]
+    suffix = "-" + sys.argv[2] if sys.argv[1] == "--as" else ""
+    folder, *chosen = sys.argv[3 if suffix else 1:]
     os.makedirs(folder, exist_ok=True)
     tensors, meta = {}, {}
     for number, (name, kind) in enumerate(MODULES.items()):
@@ -696,8 +708,10 @@ def main():
                                          for key, value in module.state_dict().items())
         if chosen and name not in chosen:
             continue
-        save(torch.jit.script(module), os.path.join(folder, name + ".script.pt"))
-        save(torch.jit.trace(module, inputs(kind, 1), check_trace=False), os.path.join(folder, name + ".trace.pt"))
+        save(torch.jit.script(module), os.path.join(folder, f"{name}.script{suffix}.pt"))
+        save(torch.jit.trace(module, inputs(kind, 1), check_trace=False), os.path.join(folder, f"{name}.trace{suffix}.pt"))
+    if suffix:
+        return
     for name, kind in REFUSED.items():
         torch.manual_seed(0)
         save(torch.jit.script(kind()), os.path.join(folder, name + ".refused.pt"))

@@ -27,6 +27,7 @@ enum class StageKind {
 struct StageTraits {
     StageKind kind = StageKind::per_update;
     bool keeps_function = false;  ///< every update computes the same function afterwards
+    bool permutes = false;        ///< moves channels, by the model's permutation symmetries
     bool changes_frame = false;   ///< the merged model may lie in another frame than the previous global one
     bool needs_anchor = false;
     bool sets_mask = false;
@@ -129,6 +130,7 @@ class Pipeline {
     const core::Value& options() const { return options_; }
     bool needs_holdout() const;
     bool needs_clients() const;
+    bool permutes() const;
     bool changes_frame() const;
     std::size_t reduction() const { return reduction_; }  ///< index of the reduction
     /// UsageError, at the stage's place, when a stage needs the server's hold-out or the clients' statistics and there

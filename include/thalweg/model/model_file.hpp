@@ -29,8 +29,8 @@ void save_model(const std::filesystem::path& path, const ModelGraph& graph, cons
 
 /// Reads a model file, a safetensors file of another program or a Python state_dict (also one kept under the key
 /// `state_dict`) when `spec` gives the architecture: the `model` section with `input` and `classes` (`--model`); it goes
-/// before what the file says. Also a TorchScript module's parameters: of the architecture of `spec`, or, when that has no
-/// `kind`, of the module's own (see import_torchscript: such a file is code). A safetensors file is F32, F64, F16, BF16 and I64. Tensors may have any strides; float16, bfloat16 and float64 become float32. Values need not be
+/// before what the file says. A TorchScript file, which is code (see import_torchscript), is read only when `spec` is of
+/// kind torchscript (its values are taken for that module) or has no `kind` (the file is its own architecture). A safetensors file is F32, F64, F16, BF16 and I64. Tensors may have any strides; float16, bfloat16 and float64 become float32. Values need not be
 /// finite: see Parameters::first_non_finite. RunError names the file and what is wrong: not a zip, damaged
 /// (CRC), a Python object that is not on the white list, a tensor missing, superfluous or of another shape
 /// than the architecture says. UsageError when `spec` describes no model.

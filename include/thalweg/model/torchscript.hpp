@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 
 #include "thalweg/model/graph.hpp"
 
@@ -25,5 +26,12 @@ struct ImportedModel {
 /// unknown operations, control flow that depends on the data, anything that mixes the samples of a batch.
 ImportedModel import_torchscript(const std::filesystem::path& path, const Sizes& input_shape,
                                  std::int64_t classes);
+/// The same of a file's content; `path` stands in messages.
+ImportedModel import_torchscript(const std::filesystem::path& path, const std::string& content,
+                                 const Sizes& input_shape, std::int64_t classes);
+
+/// What the option `checksum` of a model of kind torchscript is compared with, as `1a2b3c4d-5120`: the content's CRC-32
+/// and its size.
+std::string module_checksum(const std::string& content);
 
 }  // namespace thalweg::model

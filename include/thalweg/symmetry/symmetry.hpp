@@ -99,6 +99,9 @@ at::Tensor permuted_entry(const model::Parameters& parameters, std::size_t entry
                           const Symmetries& symmetries, const Permutations& permutations,
                           const std::vector<std::size_t>& except, std::int64_t except_axis = -1);
 
+/// The largest error that a proof takes for rounding.
+inline constexpr double rounding = 1e-9;
+
 /// What a proof by random elements found.
 struct Proof {
     double max_error = 0;  ///< ‖f(π(θ)) − f(θ)‖∞ over all draws, in double, relative to max(1, ‖f(θ)‖∞)
@@ -112,12 +115,13 @@ struct Proof {
 
 /// Proves the symmetries on the spot: random parameters (running statistics and norms, too), random inputs, random
 /// elements of every group at once and of one group at a time; the model's function must not change. Evaluation mode, in
-/// double. An error above about 1e-9 is a wrong group. Not collective.
+/// double. An error above `rounding` is a wrong group. RunError when the model's outputs are not finite, on random
+/// parameters and on those an imported one starts from, so that nothing can be proved. Not collective.
 Proof verify(const model::ModelGraph& graph, const Symmetries& symmetries, core::Random& random,
              int draws = 3);
 
 /// Asked before models are aligned: moves all groups at once, as verify() does, for two forward passes in double.
-/// RunError unless the function stays (to 1e-9). Not collective.
+/// RunError unless the function stays (to `rounding`). Not collective.
 void require_proof(const model::ModelGraph& graph, const Symmetries& symmetries);
 
 /// Parameters for proofs, in double: the graph's initial weights, which keep deep models well-conditioned, with all other

@@ -80,7 +80,7 @@ void fuse(const Context& context, const FuseArguments& arguments) {
 
     const auto symmetries = core::collectively(context.communicator, [&] {
         auto derived = symmetry::derive(graph);
-        if (context.is_root && pipeline.changes_frame()) symmetry::require_proof(graph, derived);
+        if (context.is_root && pipeline.permutes()) symmetry::require_proof(graph, derived);
         return derived;
     });
     aggregator::FusionContext fusion{.graph = graph,

@@ -228,12 +228,11 @@ Verification verified(const Subject& subject, const Found& found, const Symmetry
     result.signs = symmetry::verify(graph, found.signs, random, arguments.draws);
     result.scales = symmetry::verify(graph, found.scales, random, arguments.draws);
     for (const auto* proof : {&result.permutations, &result.signs, &result.scales}) {
-        if (proof->max_error < 1e-9) continue;
+        if (proof->max_error < symmetry::rounding) continue;
         throw core::RunError(fmt::format(
             "the symmetries derived for {} are wrong: a random element changed the function by {:.1e} (at "
-            "most "
-            "1e-9 is rounding). This is a mistake of the program; please report it with the model",
-            arguments.path, proof->max_error));
+            "most {:.0e} is rounding). This is a mistake of the program; please report it with the model",
+            arguments.path, proof->max_error, symmetry::rounding));
     }
     if (!found.permutations.groups.empty())
         plant(subject, found.permutations, random, arguments.restarts, result);
@@ -276,9 +275,7 @@ void add_symmetry(CLI::App& program, Context& context) {
             "with a configuration: the shape of a sample, such as 3,32,32, instead of opening its data")
         ->delimiter(',')
         ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
-    command
-        ->add_option("--classes", arguments->classes, "with --input: how many classes (default: 10)")
-
+    command->add_option("--classes", arguments->classes, "with --input: how many classes (default: 10)")
         ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
     command->add_flag(
         "--verify", arguments->verify,

@@ -20,14 +20,6 @@ namespace {
 
 using torchscript::Trace;
 
-/// `1a2b3c4d-5120`: the content's CRC-32 and its size.
-std::string checksum_of(const std::string& content) {
-    std::array<char, 32> text{};
-    std::snprintf(text.data(), text.size(), "%08x-%zu",
-                  core::crc32(std::as_bytes(std::span(content.data(), content.size()))), content.size());
-    return text.data();
-}
-
 /// The module's outputs and the graph's on the same random inputs. What no rule of the translation foresaw (an
 /// in-place operation on part of a tensor, a layer that does something else while training) shows here.
 void compare(const std::filesystem::path& path, const ImportedModel& model, const Trace& trace,
@@ -90,7 +82,7 @@ ModelGraph build(const core::Value& options, const Sizes& input_shape, std::int6
             "parameters are in another one; put it back, or say where it is: model.file=… for a "
             "configuration, --model for a model file");
     }
-    const auto checksum = checksum_of(content);
+    const auto checksum = module_checksum(content);
     if (options.has("checksum") && options["checksum"].as_text() != checksum) {
         options["checksum"].reject(path.string() + " has changed: its checksum is " + checksum + ", not " +
                                    options["checksum"].as_text() +
@@ -125,9 +117,21 @@ const core::Registration<ModelGraph, const Sizes&, std::int64_t> registration{
 
 }  // namespace
 
+std::string module_checksum(const std::string& content) {
+    std::array<char, 32> text{};
+    std::snprintf(text.data(), text.size(), "%08x-%zu",
+                  core::crc32(std::as_bytes(std::span(content.data(), content.size()))), content.size());
+    return text.data();
+}
+
+ImportedModel import_torchscript(const std::filesystem::path& path, const std::string& content,
+                                 const Sizes& input_shape, std::int64_t classes) {
+    return import_content(path, content, input_shape, classes, core::Value::map());
+}
+
 ImportedModel import_torchscript(const std::filesystem::path& path, const Sizes& input_shape,
                                  std::int64_t classes) {
-    return import_content(path, core::read_file(path), input_shape, classes, core::Value::map());
+    return import_torchscript(path, core::read_file(path), input_shape, classes);
 }
 
 }  // namespace thalweg::model

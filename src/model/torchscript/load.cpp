@@ -84,8 +84,4 @@ LoadedState read_state(const torch::jit::Module& module, const std::filesystem::
     return loaded;
 }
 
-State read_state(const std::filesystem::path& path, const std::string& content) {
-    return read_state(load_module(path, content), path).state;
-}
-
 }  // namespace thalweg::model::torchscript

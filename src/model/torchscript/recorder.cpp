@@ -8,6 +8,7 @@
 #include <torch/csrc/jit/runtime/interpreter.h>
 
 #include <algorithm>
+#include <functional>
 #include <set>
 #include <sstream>
 #include <unordered_set>
@@ -43,7 +44,6 @@ void note_origin(jit::Node* node) {
 
 /// aten::size as the number it was; which of them are the batch's is found by comparing two traces.
 void fix_sizes(jit::Graph& graph) {
-    std::vector<jit::Node*> done;
     for (auto* node : graph.nodes()) {
         if (node->kind() != c10::Symbol::fromQualString("aten::size") || node->inputs().size() != 2) continue;
         const auto axis = jit::toIValue(node->input(1));
@@ -150,7 +150,10 @@ void Recorder::refuse_decisions(const jit::Graph& graph, const at::Tensor& outpu
 /// Operations under torch.no_grad() may compute with numbers and buffers, not with what is trained: here every parameter
 /// of the graph is trained.
 void Recorder::refuse_untrained(const jit::Graph& graph) const {
-    const auto is_trained = [](const jit::Value* value) {
+    const std::function<bool(const jit::Value*)> is_trained = [&](const jit::Value* value) {
+        const auto* node = value->node();
+        if (node->kind() == c10::prim::ListConstruct || node->kind() == c10::prim::TupleConstruct)
+            return std::any_of(node->inputs().begin(), node->inputs().end(), is_trained);
         const auto type = value->type()->cast<c10::TensorType>();
         return type && type->requiresGrad().value_or(false);
     };

@@ -19,6 +19,7 @@ std::string source_of(const torch::jit::Node& node);
 /// process: LibTorch's settings are changed while it lives.
 class Recorder {
   public:
+    /// `path` and `loaded` must outlive it.
     Recorder(const std::filesystem::path& path, torch::jit::Module module, const LoadedState& loaded);
     ~Recorder();
     Recorder(const Recorder&) = delete;

@@ -75,9 +75,6 @@ struct Trace {
 /// Loads and records. Errors as import_torchscript.
 Trace trace_module(const std::filesystem::path& path, const std::string& content, const Sizes& input_shape);
 
-/// The module's parameters and buffers alone, without running it. RunError when LibTorch cannot read it.
-State read_state(const std::filesystem::path& path, const std::string& content);
-
 /// RunError("Cannot read <path>: …") unless `content` is a zip archive all of whose records have the CRC they should.
 void check_archive(const std::filesystem::path& path, const std::string& content);
 

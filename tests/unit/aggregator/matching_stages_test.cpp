@@ -118,6 +118,9 @@ TEST(MatchingStages, SayWhatTheyDo) {
     };
     for (const auto& stage : stages()) EXPECT_TRUE(traits(stage).keeps_function) << stage;
     EXPECT_FALSE(traits("weight_matching").changes_frame);
+    for (const auto* name : {"weight_matching", "activation_matching", "merge_many"})
+        EXPECT_TRUE(traits(name).permutes) << name;
+    EXPECT_FALSE(traits("sign_alignment").permutes);
     EXPECT_TRUE(traits("weight_matching(anchor=first)").changes_frame);
     EXPECT_TRUE(traits("merge_many").changes_frame);
     EXPECT_TRUE(traits("activation_matching").needs_holdout);

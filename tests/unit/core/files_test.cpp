@@ -69,7 +69,10 @@ TEST_F(Files, WritesAndReadsBack) {
     const auto path = folder_ / "a.bin";
     for (const std::string& content : {std::string("hello"), std::string(), noise(300000)}) {
         write_atomically(path, content);
-        EXPECT_EQ(read_file(path), content);
+        const auto read = read_file(path);
+        EXPECT_EQ(read, content);
+        EXPECT_LE(read.capacity(), std::max<std::size_t>(content.size() + 1, 1 << 17))
+            << "memory for nothing";
         EXPECT_FALSE(fs::exists(folder_ / "a.bin.part"));
     }
     const std::vector<std::byte> bytes(5, std::byte{7});
