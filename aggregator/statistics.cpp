@@ -16,10 +16,10 @@ namespace thalweg::aggregator {
 
 namespace {
 
-constexpr std::int64_t chunk_length = 500;
-
-std::int64_t chunks_of(const data::SampleSet& samples) {
-    return (samples.size() + chunk_length - 1) / chunk_length;
+/// Chunks that `samples` are run through the graph in, model::samples_at_once each.
+std::int64_t chunks_of(const data::SampleSet& samples, const model::ModelGraph& graph) {
+    const std::int64_t at_once = model::samples_at_once(graph);
+    return (samples.size() + at_once - 1) / at_once;
 }
 
 /// The first samples of a set.
@@ -67,7 +67,7 @@ void chunk_moments(
                            model::Mode::evaluate, tap, points.back().operation);
             use(chunk, moments);
         },
-        chunk_length, first, stride);
+        model::samples_at_once(graph), first, stride);
 }
 
 /// All chunks on this rank. Chunk by chunk and then summed, as of_merged does: the same model has the same bits.
@@ -143,14 +143,14 @@ class ServerStatistics final : public StatisticsSource {
     std::vector<ChannelMoments> of_merged(const model::Parameters& merged,
                                           const std::vector<MomentPoint>& points, const std::vector<Member>&,
                                           const std::vector<double>&) override {
-        const std::int64_t width = row_width(graph_, points);
+        const std::int64_t width = row_width(graph_, points), chunks = chunks_of(*samples_, graph_);
         const auto rows = core::gather_rows(
-            communicator_, chunks_of(*samples_), width, [&](std::int64_t chunk, std::span<double> row) {
-                chunk_moments(graph_, merged, *samples_, points, chunk, chunks_of(*samples_),
+            communicator_, chunks, width, [&](std::int64_t chunk, std::span<double> row) {
+                chunk_moments(graph_, merged, *samples_, points, chunk, chunks,
                               [&](std::int64_t, const auto& moments) { write_row(moments, row); });
             });
         std::vector<ChannelMoments> total(points.size());
-        for (std::int64_t chunk = 0; chunk < chunks_of(*samples_); ++chunk) {
+        for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
             const auto mine = read_row(graph_, points,
                                        std::span(rows).subspan(static_cast<std::size_t>(chunk * width),
                                                                static_cast<std::size_t>(width)));

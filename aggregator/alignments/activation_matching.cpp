@@ -136,15 +136,15 @@ MatchResult activation_matching(const model::ModelGraph& graph, const symmetry::
     const model::Views views_a = model::views(a);
     const model::Views views_b = model::views(b);
     std::vector<Correlation> correlations(symmetries.groups.size());
-    for_each_batch(samples, graph.input_shape(), [&](std::int64_t, const at::Tensor& x, const at::Tensor&) {
-        core::check_interrupt();
+    const auto correlate = [&](std::int64_t, const at::Tensor& x, const at::Tensor&) {
         const at::Tensor batch = x.to(a.values.scalar_type());
         const auto of_a = group_observations(graph, symmetries, views_a, batch);
         const auto of_b = group_observations(graph, symmetries, views_b, batch);
         for (std::size_t g = 0; g < correlations.size(); ++g) {
             if (of_a[g].defined()) correlations[g].add(of_a[g], of_b[g]);
         }
-    });
+    };
+    for_each_batch(samples, graph.input_shape(), correlate, model::samples_at_once(graph));
     std::vector<at::Tensor> pearson;
     for (std::size_t g = 0; g < correlations.size(); ++g) {
         const bool seen = symmetries.groups[g].sight.operation != symmetry::Group::Sight::none;

@@ -11,11 +11,9 @@
 
 namespace thalweg::analysis {
 
-/// Samples that are evaluated together. Fixed, because another batch size gives other bits in BLAS.
-constexpr std::int64_t chunk_samples = 500;
-
-inline std::int64_t chunk_count(const data::SampleSet& samples) {
-    return (samples.size() + chunk_samples - 1) / chunk_samples;
+/// Chunks that `samples` are evaluated in, `at_once` samples each (model::samples_at_once).
+inline std::int64_t chunk_count(const data::SampleSet& samples, std::int64_t at_once) {
+    return (samples.size() + at_once - 1) / at_once;
 }
 
 struct Chunk {
@@ -23,9 +21,9 @@ struct Chunk {
     at::Tensor y;  ///< [n] int64
 };
 
-inline Chunk load_chunk(const data::SampleSet& samples, std::int64_t chunk,
+inline Chunk load_chunk(const data::SampleSet& samples, std::int64_t chunk, std::int64_t at_once,
                         const std::vector<std::int64_t>& shape, at::ScalarType type) {
-    const std::int64_t first = chunk * chunk_samples, n = std::min(chunk_samples, samples.size() - first);
+    const std::int64_t first = chunk * at_once, n = std::min(at_once, samples.size() - first);
     std::vector<std::int64_t> indices(static_cast<std::size_t>(n));
     std::iota(indices.begin(), indices.end(), first);
     std::vector<std::int64_t> sizes = shape;

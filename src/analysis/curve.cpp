@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <span>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -34,24 +34,29 @@ std::vector<double> evenly_spaced(std::int64_t points) {
     return lambdas;
 }
 
-/// Two doubles a split: loss and accuracy of one point.
-std::vector<double> evaluate_points(const model::ModelGraph& graph, const model::Parameters& a,
-                                    const model::Parameters& b, const std::vector<Split>& splits,
-                                    const std::vector<double>& lambdas, const Finisher& finisher,
-                                    core::Communicator& communicator) {
-    const auto points = static_cast<std::int64_t>(lambdas.size());
-    const auto compute = [&](std::int64_t point, std::span<double> row) {
-        const double lambda = lambdas[static_cast<std::size_t>(point)];
+/// λ = 1/2 is where the variance ratio is measured, too.
+constexpr double middle = 0.5;
+
+/// Mends and evaluates one point after another, all ranks together: the samples are spread, since a few points would leave
+/// ranks idle, and mending costs many passes over the samples. Fills `curve.splits`; the mended middle if it is one of
+/// the points.
+std::optional<model::Parameters> evaluate_points(const model::ModelGraph& graph, const model::Parameters& a,
+                                                 const model::Parameters& b,
+                                                 const std::vector<Split>& splits, const Finisher& finisher,
+                                                 core::Communicator& communicator, Curve& curve) {
+    std::optional<model::Parameters> at_middle;
+    for (const Split& split : splits) curve.splits.emplace_back(split.name, SplitCurve{});
+    for (const double lambda : curve.lambdas) {
         model::Parameters between = interpolate(a, b, lambda);
-        const bool end = point == 0 || point == points - 1;
-        if (!end) between = finisher.finish(between, lambda);
+        if (lambda != 0 && lambda != 1) between = finisher.finish(between, lambda);
         for (std::size_t s = 0; s < splits.size(); ++s) {
-            const Evaluation result = evaluate_alone(graph, between, *splits[s].samples);
-            row[2 * s] = result.loss;
-            row[2 * s + 1] = result.accuracy;
+            const Evaluation result = evaluate(graph, between, *splits[s].samples, communicator);
+            curve.splits[s].second.loss.push_back(result.loss);
+            curve.splits[s].second.accuracy.push_back(result.accuracy);
         }
-    };
-    return core::gather_rows(communicator, points, static_cast<std::int64_t>(2 * splits.size()), compute);
+        if (lambda == middle) at_middle = std::move(between);
+    }
+    return at_middle;
 }
 
 void measure_barriers(const std::vector<double>& lambdas, SplitCurve& curve) {
@@ -110,17 +115,12 @@ Curve linear_curve(const model::ModelGraph& graph, const model::Parameters& a, c
     const Finisher finisher(graph, a, b, options.finish, calibration, communicator);
     Curve curve;
     curve.lambdas = evenly_spaced(options.points);
-    const auto rows = evaluate_points(graph, a, b, splits, curve.lambdas, finisher, communicator);
-    for (std::size_t s = 0; s < splits.size(); ++s) {
-        SplitCurve measured;
-        for (std::size_t p = 0; p < curve.lambdas.size(); ++p) {
-            measured.loss.push_back(rows[2 * (p * splits.size() + s)]);
-            measured.accuracy.push_back(rows[2 * (p * splits.size() + s) + 1]);
-        }
-        measure_barriers(curve.lambdas, measured);
-        curve.splits.emplace_back(splits[s].name, std::move(measured));
+    auto at_middle = evaluate_points(graph, a, b, splits, finisher, communicator, curve);
+    for (auto& [name, measured] : curve.splits) measure_barriers(curve.lambdas, measured);
+    if (calibration) {
+        if (!at_middle) at_middle = finisher.finish(interpolate(a, b, middle), middle);
+        curve.variance_ratio = finisher.midpoint_variance_ratio(*at_middle);
     }
-    if (calibration) curve.variance_ratio = finisher.midpoint_variance_ratio(a, b);
     return curve;
 }
 

@@ -91,10 +91,11 @@ Evaluation evaluate(const model::ModelGraph& graph, const model::Parameters& par
     const at::NoGradGuard no_grad;
     check_samples(samples, graph.input_shape());
     const model::Views views = model::views(parameters);
+    const std::int64_t at_once = model::samples_at_once(graph);
     const auto rows = core::gather_rows(
-        communicator, chunk_count(samples), row_width, [&](std::int64_t chunk, std::span<double> row) {
+        communicator, chunk_count(samples, at_once), row_width, [&](std::int64_t chunk, std::span<double> row) {
             const Chunk loaded =
-                load_chunk(samples, chunk, graph.input_shape(), parameters.values.scalar_type());
+                load_chunk(samples, chunk, at_once, graph.input_shape(), parameters.values.scalar_type());
             score_chunk(model::forward(graph, views, loaded.x, model::Mode::evaluate), loaded.y, row);
         });
     return combine(rows, samples.size());
@@ -112,10 +113,11 @@ at::Tensor logits(const model::ModelGraph& graph, const model::Parameters& param
     check_samples(samples, graph.input_shape());
     const model::Views views = model::views(parameters);
     const at::Tensor all = at::empty({samples.size(), graph.classes()}, at::kFloat);
-    for (std::int64_t chunk = 0; chunk < chunk_count(samples); ++chunk) {
+    const std::int64_t at_once = model::samples_at_once(graph);
+    for (std::int64_t chunk = 0; chunk < chunk_count(samples, at_once); ++chunk) {
         core::check_interrupt();
-        const Chunk loaded = load_chunk(samples, chunk, graph.input_shape(), parameters.values.scalar_type());
-        all.narrow(0, chunk * chunk_samples, loaded.y.size(0))
+        const Chunk loaded = load_chunk(samples, chunk, at_once, graph.input_shape(), parameters.values.scalar_type());
+        all.narrow(0, chunk * at_once, loaded.y.size(0))
             .copy_(model::forward(graph, views, loaded.x, model::Mode::evaluate));
     }
     return all;
@@ -126,11 +128,13 @@ Evaluation score(const at::Tensor& logits, const data::SampleSet& samples) {
     if (logits.dim() != 2 || logits.size(0) != samples.size() || samples.size() == 0) {
         throw std::logic_error("score: logits that do not belong to the samples");
     }
-    std::vector<double> rows(static_cast<std::size_t>(chunk_count(samples) * row_width));
-    for (std::int64_t chunk = 0; chunk < chunk_count(samples); ++chunk) {
+    constexpr std::int64_t at_once = 500;
+    const std::int64_t chunks = chunk_count(samples, at_once);
+    std::vector<double> rows(static_cast<std::size_t>(chunks * row_width));
+    for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
         core::check_interrupt();
-        const std::int64_t first = chunk * chunk_samples;
-        const at::Tensor part = logits.narrow(0, first, std::min(chunk_samples, samples.size() - first));
+        const std::int64_t first = chunk * at_once;
+        const at::Tensor part = logits.narrow(0, first, std::min(at_once, samples.size() - first));
         const at::Tensor labels = at::empty({part.size(0)}, at::kLong);
         for (std::int64_t i = 0; i < part.size(0); ++i) {
             labels.data_ptr<std::int64_t>()[i] = samples.label(first + i);

@@ -67,40 +67,36 @@ Finisher::Finisher(const model::ModelGraph& graph, const model::Parameters& a, c
     std::vector<std::size_t> measured;  // layers, and the residual sums that REPAIR mends
     std::set_union(shown.begin(), shown.end(), repaired.begin(), repaired.end(),
                    std::back_inserter(measured));
-    const auto all = aggregator::end_moments(ends, context(communicator_), *source, measured);
+    const auto all = aggregator::end_moments(ends, context(), *source, measured);
     ends_ = selected(all, shown);
     repaired_ends_ = selected(all, repaired);
 }
 
-aggregator::FusionContext Finisher::context(core::Communicator& communicator) const {
+aggregator::FusionContext Finisher::context() const {
     return {.graph = graph_,
             .symmetries = symmetries_,
-            .communicator = communicator,
+            .communicator = communicator_,
             .members = members_,
             .holdout = nullptr};
 }
 
 model::Parameters Finisher::finish(const model::Parameters& between, double lambda) const {
     if (how_ == "none") return between;
-    core::SelfCommunicator alone;
-    const auto source = aggregator::server_statistics(graph_, calibration_, alone);
+    const auto source = aggregator::server_statistics(graph_, calibration_, communicator_);
     const std::vector<double> weights{1 - lambda, lambda};
     model::Parameters mended = between.clone();
     if (how_ == "reset_batch_norm") {
-        aggregator::reset_batch_norm(mended, context(alone), *source, weights);
+        aggregator::reset_batch_norm(mended, context(), *source, weights);
     } else {
-        aggregator::repair(mended, repaired_ends_, context(alone), *source, weights, repair_options(how_));
+        aggregator::repair(mended, repaired_ends_, context(), *source, weights, repair_options(how_));
     }
     return mended;
 }
 
-std::vector<double> Finisher::midpoint_variance_ratio(const model::Parameters& a,
-                                                      const model::Parameters& b) const {
+std::vector<double> Finisher::midpoint_variance_ratio(const model::Parameters& midpoint) const {
     const auto source = aggregator::server_statistics(graph_, calibration_, communicator_);
-    const auto midpoint =
-        core::collectively(communicator_, [&] { return finish(interpolate(a, b, 0.5), 0.5); });
     std::vector<double> ratios;
-    for (const auto& layer : variance_ratio(midpoint, ends_, context(communicator_), *source, {0.5, 0.5})) {
+    for (const auto& layer : variance_ratio(midpoint, ends_, context(), *source, {0.5, 0.5})) {
         ratios.push_back(layer.ratio);
     }
     return ratios;

@@ -19,14 +19,14 @@ class Finisher {
              const std::string& how, std::shared_ptr<const data::SampleSet> calibration,
              core::Communicator& communicator);
 
-    /// The mended point in a tensor of its own (`between` itself when nothing is to be done). On this rank alone.
+    /// The mended point in a tensor of its own (`between` itself when nothing is to be done). Collective.
     model::Parameters finish(const model::Parameters& between, double lambda) const;
 
-    /// The ratio of each layer at λ = 1/2. Needs calibration. Collective.
-    std::vector<double> midpoint_variance_ratio(const model::Parameters& a, const model::Parameters& b) const;
+    /// The ratio of each layer at λ = 1/2, where `midpoint` is the model, mended. Needs calibration. Collective.
+    std::vector<double> midpoint_variance_ratio(const model::Parameters& midpoint) const;
 
   private:
-    aggregator::FusionContext context(core::Communicator& communicator) const;
+    aggregator::FusionContext context() const;
 
     const model::ModelGraph& graph_;
     std::string how_;

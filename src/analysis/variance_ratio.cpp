@@ -26,15 +26,19 @@ std::vector<LayerRatio> variance_ratio(const model::Parameters& merged, const ag
                                        aggregator::StatisticsSource& source,
                                        const std::vector<double>& weights) {
     const at::NoGradGuard no_grad;
+    std::vector<aggregator::MomentPoint> points;
+    for (const std::size_t operation : ends.operations) {
+        points.push_back(aggregator::moment_point(context.graph, operation));
+    }
+    const auto measured = source.of_merged(merged, points, context.members, weights);
     std::vector<LayerRatio> ratios;
     for (std::size_t layer = 0; layer < ends.operations.size(); ++layer) {
-        const std::size_t operation = ends.operations[layer];
         double mean_of_ends = 0;
         for (std::size_t k = 0; k < ends.ends.size(); ++k) {
             mean_of_ends += weights.at(k) * mean_variance(ends.ends[k][layer]);
         }
-        const auto measured = source.of_merged(merged, operation, context.members, weights);
-        ratios.push_back({context.graph.operations[operation].name, mean_variance(measured) / mean_of_ends});
+        ratios.push_back({context.graph.operations[ends.operations[layer]].name,
+                          mean_variance(measured[layer]) / mean_of_ends});
     }
     return ratios;
 }

@@ -95,6 +95,7 @@ int execute(Context& context) {
 
 int main(int argc, char** argv) {
     thalweg::app::use_one_thread();
+    thalweg::app::keep_freed_memory();
     std::unique_ptr<thalweg::backend::Backend> backend;
     try {
         backend = thalweg::backend::make_backend(&argc, &argv);

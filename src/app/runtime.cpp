@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <torch/version.h>
 #include <unistd.h>
 
@@ -27,6 +28,11 @@ void use_one_thread() {
     at::set_num_threads(1);
     if (const auto set = find_symbol<void (*)(int)>("omp_set_num_threads")) set(1);
     if (const auto set = find_symbol<void (*)(int)>("openblas_set_num_threads")) set(1);
+}
+
+void keep_freed_memory() {
+    mallopt(M_MMAP_MAX, 0);  // the threshold from which on buffers are mapped cannot be set above 32 MiB
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
 }
 
 std::string blas_library() {

@@ -10,6 +10,11 @@ namespace thalweg::app {
 /// One compute thread for OpenMP, OpenBLAS and ATen alike: two threads change the bits, and cores are filled by ranks.
 void use_one_thread();
 
+/// The heap keeps what is freed instead of giving every large buffer back to the kernel: a network's activations are
+/// allocated and freed with every batch, and clearing their pages anew costs up to two fifths of a convolutional net's
+/// evaluation. The process stays as large as it once was, at most (what lies at the heap's end beyond 1 GiB goes back).
+void keep_freed_memory();
+
 /// The shared library that matrix products end up in: `/usr/lib/…/libopenblas.so.0`.
 std::string blas_library();
 

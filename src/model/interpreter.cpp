@@ -1,5 +1,6 @@
 #include "thalweg/model/interpreter.hpp"
 
+#include <c10/util/accumulate.h>
 #include <torch/types.h>
 
 #include <algorithm>
@@ -362,6 +363,14 @@ Views leaf_views(const Parameters& parameters, const at::Tensor& gradient) {
     }
     result.counters = parameters.counters;
     return result;
+}
+
+std::int64_t samples_at_once(const ModelGraph& graph) {
+    constexpr std::int64_t wanted = std::int64_t{1} << 21, least = 16, most = 500;
+    std::int64_t largest = 1;
+    for (const auto& shape : graph.shapes) largest = std::max(largest, c10::multiply_integers(shape));
+    const std::int64_t fitting = wanted / largest;
+    return fitting >= most ? most : std::max(least, fitting / least * least);
 }
 
 at::Tensor forward(const ModelGraph& graph, const Views& views, const at::Tensor& input, Mode mode,

@@ -67,7 +67,7 @@ class StatisticsSource {
     virtual std::unique_ptr<StatisticsSource> limited(std::int64_t limit) const = 0;
 };
 
-/// The server's hold-out: the same samples for every model, in chunks of 500 that are combined in index order. Keeps
+/// The server's hold-out: the same samples for every model, in chunks of model::samples_at_once that are combined in index order. Keeps
 /// references to `graph` and `communicator`. UsageError when there are no samples.
 std::unique_ptr<StatisticsSource> server_statistics(const model::ModelGraph& graph,
                                                     std::shared_ptr<const data::SampleSet> samples,
@@ -86,6 +86,6 @@ std::unique_ptr<StatisticsSource> client_statistics(
 void for_each_batch(
     const data::SampleSet& samples, const std::vector<std::int64_t>& sample_shape,
     const std::function<void(std::int64_t batch_index, const at::Tensor& x, const at::Tensor& y)>& use,
-    std::int64_t batch = 500, std::int64_t first = 0, std::int64_t stride = 1);
+    std::int64_t batch, std::int64_t first = 0, std::int64_t stride = 1);
 
 }  // namespace thalweg::aggregator

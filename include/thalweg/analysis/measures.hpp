@@ -46,8 +46,8 @@ struct Split {
 /// at 1.
 model::Parameters interpolate(const model::Parameters& a, const model::Parameters& b, double lambda);
 
-/// The line (1−λ)A + λB. Evaluation spread over ranks; the same bits on any number: point p is finished and evaluated by
-/// rank p mod size. `calibration` (the data for finishers and the variance ratio) may be null when finish is `none`; then
+/// The line (1−λ)A + λB, one point after another, the samples of each spread over the ranks; the same bits on any number.
+/// `calibration` (the data for finishers and the variance ratio) may be null when finish is `none`; then
 /// variance_ratio stays empty. UsageError for fewer than 2 points, an unknown finish, or a finish without calibration;
 /// RunError when the layouts differ. Collective.
 struct Curve {

@@ -176,7 +176,11 @@ TEST(LinearCurve, FinishesEachPointAsTheAggregatorDoes) {
         }
         EXPECT_EQ(split.loss.front(), evaluate_alone(graph, a, *samples).loss);
         EXPECT_EQ(split.loss.back(), evaluate_alone(graph, b, *samples).loss);
+        // Measured in the mended middle, be it one of the curve's points or not.
         EXPECT_EQ(curve.variance_ratio.size(), 2u);
+        EXPECT_EQ(curve.variance_ratio, linear_curve(graph, a, b, {{"test", samples.get()}},
+                                                     {.points = 5, .finish = finish}, calibration, alone)
+                                            .variance_ratio);
     }
 }
 

@@ -9,6 +9,7 @@
 
 #include "models.hpp"
 #include "thalweg/core/error.hpp"
+#include "thalweg/model/interpreter.hpp"
 #include "unit/support/memory_samples.hpp"
 #include "unit/support/thread_communicator.hpp"
 
@@ -87,6 +88,22 @@ TEST(Evaluate, TheSameBitsOnAnyNumberOfRanksAndFromLogits) {
     EXPECT_EQ(z.size(0), 2750);
     EXPECT_EQ(z.size(1), 10);
     expect_same_bits(score(z, *samples), alone);
+}
+
+TEST(Evaluate, LargeActivationsComeInSmallerChunksAndGiveTheSame) {
+    const auto graph = mlp(4, {65536}, 3);
+    ASSERT_EQ(model::samples_at_once(graph), 32);
+    const auto parameters = random_parameters(graph, 3, 0.01);
+    const auto samples = random_samples(75, 4, 3);
+    const auto alone = evaluate_alone(graph, parameters, *samples);
+    for (const int ranks : {2, 3}) {
+        run_ranks(ranks, [&](core::Communicator& communicator) {
+            expect_same_bits(evaluate(graph, parameters, *samples, communicator), alone);
+        });
+    }
+    const auto whole = score(logits(graph, parameters, *samples), *samples);
+    EXPECT_EQ(alone.accuracy, whole.accuracy);
+    EXPECT_NEAR(alone.loss, whole.loss, 1e-12);
 }
 
 TEST(Evaluate, TiesGoToTheLowestClass) {

@@ -44,6 +44,17 @@ TEST(Forward, MultipliesAsByHand) {
     EXPECT_EQ(logits.item<float>(), 42.0F);
 }
 
+TEST(SamplesAtOnce, FollowFromTheLargestValueOfTheGraph) {
+    const auto of = [](std::int64_t widest) {
+        return samples_at_once(graph_of("{kind: mlp, hidden: [8, " + std::to_string(widest) + "]}", {3}, 2));
+    };
+    EXPECT_EQ(of(8), 500);
+    EXPECT_EQ(of(4194), 500);    // 2²¹ ÷ 4194 = 500.04
+    EXPECT_EQ(of(4200), 496);    // 499, down to a multiple of 16
+    EXPECT_EQ(of(65536), 32);    // 8 MiB
+    EXPECT_EQ(of(1 << 20), 16);  // never fewer
+}
+
 TEST(Forward, TapsSeeEveryOutputUntouched) {
     for (const auto* kind : all_kinds) {
         const auto graph = graph_of(kind, image, 4);
