@@ -61,7 +61,8 @@ TEST(ForEachBatch, CoversTheSetInFixedBatchesWhateverTheStride) {
         }
         EXPECT_EQ(seen, (std::set<std::int64_t>{0, 1, 2}));
     }
-    EXPECT_THROW(aggregator::for_each_batch(*samples, {7}, [](auto, const auto&, const auto&) {}, 500),
+    EXPECT_THROW(aggregator::for_each_batch(
+                     *samples, {7}, [](auto, const auto&, const auto&) {}, 500),
                  core::RunError);
 }
 
