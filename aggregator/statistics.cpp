@@ -144,8 +144,8 @@ class ServerStatistics final : public StatisticsSource {
                                           const std::vector<MomentPoint>& points, const std::vector<Member>&,
                                           const std::vector<double>&) override {
         const std::int64_t width = row_width(graph_, points), chunks = chunks_of(*samples_, graph_);
-        const auto rows = core::gather_rows(
-            communicator_, chunks, width, [&](std::int64_t chunk, std::span<double> row) {
+        const auto rows =
+            core::gather_rows(communicator_, chunks, width, [&](std::int64_t chunk, std::span<double> row) {
                 chunk_moments(graph_, merged, *samples_, points, chunk, chunks,
                               [&](std::int64_t, const auto& moments) { write_row(moments, row); });
             });

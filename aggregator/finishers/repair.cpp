@@ -29,7 +29,8 @@ class Repair final : public Stage {
         const auto w = core::collectively(context.communicator,
                                           [&] { return finisher_weights(weights_, state, context); });
         const auto source = source_of(statistics_, context).limited(samples_);
-        model::Parameters merged = state.merged.clone();
+        model::Parameters merged =
+            core::collectively(context.communicator, [&] { return state.merged.clone(); });
         const auto report = repair(merged, state, context, *source, w, options_);
         state.merged = merged;
         return report.notes();

@@ -25,7 +25,8 @@ class ResetBatchNorm final : public Stage {
         const auto w = core::collectively(context.communicator,
                                           [&] { return finisher_weights(weights_, state, context); });
         const auto source = source_of(statistics_, context).limited(samples_);
-        model::Parameters merged = state.merged.clone();
+        model::Parameters merged =
+            core::collectively(context.communicator, [&] { return state.merged.clone(); });
         const auto count = reset_batch_norm(merged, context, *source, w);
         state.merged = merged;
         return {{"batch_norms_reset", static_cast<double>(count)}};

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -34,29 +33,14 @@ std::vector<double> evenly_spaced(std::int64_t points) {
     return lambdas;
 }
 
-/// λ = 1/2 is where the variance ratio is measured, too.
+/// Where the variance ratio is measured.
 constexpr double middle = 0.5;
 
-/// Mends and evaluates one point after another, all ranks together: the samples are spread, since a few points would leave
-/// ranks idle, and mending costs many passes over the samples. Fills `curve.splits`; the mended middle if it is one of
-/// the points.
-std::optional<model::Parameters> evaluate_points(const model::ModelGraph& graph, const model::Parameters& a,
-                                                 const model::Parameters& b,
-                                                 const std::vector<Split>& splits, const Finisher& finisher,
-                                                 core::Communicator& communicator, Curve& curve) {
-    std::optional<model::Parameters> at_middle;
-    for (const Split& split : splits) curve.splits.emplace_back(split.name, SplitCurve{});
-    for (const double lambda : curve.lambdas) {
-        model::Parameters between = interpolate(a, b, lambda);
-        if (lambda != 0 && lambda != 1) between = finisher.finish(between, lambda);
-        for (std::size_t s = 0; s < splits.size(); ++s) {
-            const Evaluation result = evaluate(graph, between, *splits[s].samples, communicator);
-            curve.splits[s].second.loss.push_back(result.loss);
-            curve.splits[s].second.accuracy.push_back(result.accuracy);
-        }
-        if (lambda == middle) at_middle = std::move(between);
-    }
-    return at_middle;
+/// Point λ, mended unless it is an end. Collective.
+model::Parameters mended_point(const model::Parameters& a, const model::Parameters& b, double lambda,
+                               const Finisher& finisher, core::Communicator& communicator) {
+    const auto between = core::collectively(communicator, [&] { return interpolate(a, b, lambda); });
+    return lambda == 0 || lambda == 1 ? between : finisher.finish(between, lambda);
 }
 
 void measure_barriers(const std::vector<double>& lambdas, SplitCurve& curve) {
@@ -115,11 +99,22 @@ Curve linear_curve(const model::ModelGraph& graph, const model::Parameters& a, c
     const Finisher finisher(graph, a, b, options.finish, calibration, communicator);
     Curve curve;
     curve.lambdas = evenly_spaced(options.points);
-    auto at_middle = evaluate_points(graph, a, b, splits, finisher, communicator, curve);
+    for (const Split& split : splits) curve.splits.emplace_back(split.name, SplitCurve{});
+    // One point after another, the samples of each spread over the ranks: few points would leave ranks idle, and a point is
+    // mended in many passes over the samples. What fits one chunk (see model::samples_at_once) is not spread.
+    for (const double lambda : curve.lambdas) {
+        const auto point = mended_point(a, b, lambda, finisher, communicator);
+        for (std::size_t s = 0; s < splits.size(); ++s) {
+            const Evaluation result = evaluate(graph, point, *splits[s].samples, communicator);
+            curve.splits[s].second.loss.push_back(result.loss);
+            curve.splits[s].second.accuracy.push_back(result.accuracy);
+        }
+        if (calibration && lambda == middle) curve.variance_ratio = finisher.midpoint_variance_ratio(point);
+    }
     for (auto& [name, measured] : curve.splits) measure_barriers(curve.lambdas, measured);
-    if (calibration) {
-        if (!at_middle) at_middle = finisher.finish(interpolate(a, b, middle), middle);
-        curve.variance_ratio = finisher.midpoint_variance_ratio(*at_middle);
+    if (calibration && curve.variance_ratio.empty()) {  // the middle is not one of the points
+        curve.variance_ratio =
+            finisher.midpoint_variance_ratio(mended_point(a, b, middle, finisher, communicator));
     }
     return curve;
 }

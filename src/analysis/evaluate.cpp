@@ -93,7 +93,8 @@ Evaluation evaluate(const model::ModelGraph& graph, const model::Parameters& par
     const model::Views views = model::views(parameters);
     const std::int64_t at_once = model::samples_at_once(graph);
     const auto rows = core::gather_rows(
-        communicator, chunk_count(samples, at_once), row_width, [&](std::int64_t chunk, std::span<double> row) {
+        communicator, chunk_count(samples, at_once), row_width,
+        [&](std::int64_t chunk, std::span<double> row) {
             const Chunk loaded =
                 load_chunk(samples, chunk, at_once, graph.input_shape(), parameters.values.scalar_type());
             score_chunk(model::forward(graph, views, loaded.x, model::Mode::evaluate), loaded.y, row);
@@ -116,19 +117,20 @@ at::Tensor logits(const model::ModelGraph& graph, const model::Parameters& param
     const std::int64_t at_once = model::samples_at_once(graph);
     for (std::int64_t chunk = 0; chunk < chunk_count(samples, at_once); ++chunk) {
         core::check_interrupt();
-        const Chunk loaded = load_chunk(samples, chunk, at_once, graph.input_shape(), parameters.values.scalar_type());
+        const Chunk loaded =
+            load_chunk(samples, chunk, at_once, graph.input_shape(), parameters.values.scalar_type());
         all.narrow(0, chunk * at_once, loaded.y.size(0))
             .copy_(model::forward(graph, views, loaded.x, model::Mode::evaluate));
     }
     return all;
 }
 
-Evaluation score(const at::Tensor& logits, const data::SampleSet& samples) {
+Evaluation score(const model::ModelGraph& graph, const at::Tensor& logits, const data::SampleSet& samples) {
     const at::NoGradGuard no_grad;
     if (logits.dim() != 2 || logits.size(0) != samples.size() || samples.size() == 0) {
         throw std::logic_error("score: logits that do not belong to the samples");
     }
-    constexpr std::int64_t at_once = 500;
+    const std::int64_t at_once = model::samples_at_once(graph);
     const std::int64_t chunks = chunk_count(samples, at_once);
     std::vector<double> rows(static_cast<std::size_t>(chunks * row_width));
     for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {

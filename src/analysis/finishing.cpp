@@ -84,7 +84,7 @@ model::Parameters Finisher::finish(const model::Parameters& between, double lamb
     if (how_ == "none") return between;
     const auto source = aggregator::server_statistics(graph_, calibration_, communicator_);
     const std::vector<double> weights{1 - lambda, lambda};
-    model::Parameters mended = between.clone();
+    model::Parameters mended = core::collectively(communicator_, [&] { return between.clone(); });
     if (how_ == "reset_batch_norm") {
         aggregator::reset_batch_norm(mended, context(), *source, weights);
     } else {

@@ -11,8 +11,8 @@ namespace thalweg::app {
 void use_one_thread();
 
 /// The heap keeps what is freed instead of giving every large buffer back to the kernel: a network's activations are
-/// allocated and freed with every batch, and clearing their pages anew costs up to two fifths of a convolutional net's
-/// evaluation. The process stays as large as it once was, at most (what lies at the heap's end beyond 1 GiB goes back).
+/// allocated and freed with every batch, and clearing their pages anew took two fifths of a convolutional net's evaluation.
+/// The process stays about as large as it once was, until memory gets short (core::available_memory gives it back).
 void keep_freed_memory();
 
 /// The shared library that matrix products end up in: `/usr/lib/…/libopenblas.so.0`.

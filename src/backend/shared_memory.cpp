@@ -44,7 +44,7 @@ SharedMemory::SharedMemory(int file, std::size_t size, bool writable)
 
 SharedMemory SharedMemory::create(std::size_t size) {
     // The kernel would hand pages out until it has to kill somebody.
-    const auto available = core::available_memory();
+    const auto available = core::available_memory(size);
     if (available > 0 && size > available) {
         refuse(size, "only " + core::bytes_text(static_cast<double>(available)) + " of memory are available");
     }

@@ -16,7 +16,7 @@ struct Evaluation {
     std::int64_t samples = 0;
 };
 
-/// Fixed chunks of model::samples_at_once, chunk i on rank i mod size, combined in index order in double: the same bits on any
+/// Chunks of model::samples_at_once, chunk i on rank i mod size, combined in index order in double: the same bits on any
 /// number of ranks. Every rank brings the same parameters. Collective.
 Evaluation evaluate(const model::ModelGraph& graph, const model::Parameters& parameters,
                     const data::SampleSet& samples, core::Communicator& communicator);
@@ -29,7 +29,7 @@ Evaluation evaluate_alone(const model::ModelGraph& graph, const model::Parameter
 at::Tensor logits(const model::ModelGraph& graph, const model::Parameters& parameters,
                   const data::SampleSet& samples);
 
-/// Loss and accuracy of given logits against the set's labels; the bits of evaluate for models that run 500 samples at once.
-Evaluation score(const at::Tensor& logits, const data::SampleSet& samples);
+/// Loss and accuracy of given logits against the set's labels; of `logits(graph, …)` the bits that evaluate gives.
+Evaluation score(const model::ModelGraph& graph, const at::Tensor& logits, const data::SampleSet& samples);
 
 }  // namespace thalweg::analysis

@@ -49,10 +49,9 @@ using Tap = std::function<void(std::size_t operation, const at::Tensor& output)>
 at::Tensor forward(const ModelGraph& graph, const Views& views, const at::Tensor& input, Mode mode,
                    const Tap& tap = {}, std::size_t last = static_cast<std::size_t>(-1));
 
-/// How many samples to run forward together where the batch's size is ours to choose (evaluation, statistics): so many that
-/// the largest value of all of them takes 8 MiB in float, between 16 and 500, since then values stay near the caches and
-/// memory does not grow with the network's resolution. It depends on the graph alone: another batch size gives other bits
-/// in BLAS.
+/// How many samples to run forward together where the batch's size is ours to choose (evaluation, statistics): 500, or
+/// fewer, the multiple of 16 (at least 16) with which the graph's largest value takes no more than 8 MiB in float, so that
+/// values stay near the caches. It depends on the graph alone: another batch size gives other bits in BLAS.
 std::int64_t samples_at_once(const ModelGraph& graph);
 
 }  // namespace thalweg::model

@@ -83,14 +83,14 @@ class Ladder final : public Measure {
                 communicator.broadcast({static_cast<std::byte*>(logits.data_ptr()), logits.nbytes()},
                                        members[k].owner);
                 sum += logits;
-                auto json = as_json(analysis::score(logits, samples));
+                auto json = as_json(analysis::score(view.context.graph, logits, samples));
                 json["client"] = members[k].client;
                 json["samples"] = members[k].samples;
                 clients_.push_back(std::move(json));
             }
         }
         const auto mean = sum / static_cast<double>(members.size());
-        ensemble_ = as_json(analysis::score(mean.to(at::kFloat), samples));
+        ensemble_ = as_json(analysis::score(view.context.graph, mean.to(at::kFloat), samples));
     }
 
     std::string done_;

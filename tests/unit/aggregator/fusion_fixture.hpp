@@ -43,9 +43,11 @@ inline model::ModelGraph make_graph(const std::string& name) {
         builder.linear("layers.2", value, 4);
         return std::move(builder).build(spec);
     }
-    model::GraphBuilder builder({2, 8, 8});
+    // The large one is evaluated in smaller chunks, see model::samples_at_once.
+    const std::int64_t side = name == "cnn_large" ? 96 : 8, pool = side / 4;
+    model::GraphBuilder builder({2, side, side});
     int value = hidden(builder, builder.conv2d("conv.0", 0, 5, {3, 3}, {1, 1}, {1, 1}), "norms.0");
-    value = builder.max_pool2d(value, {2, 2}, {2, 2});
+    value = builder.max_pool2d(value, {pool, pool}, {pool, pool});
     value = hidden(builder, builder.conv2d("conv.1", value, 6, {3, 3}), "norms.1");
     value = builder.linear("fc.0", builder.flatten(value), 8);
     builder.linear("fc.1", builder.activation(value, kind), 4);
@@ -98,7 +100,7 @@ inline Round make_round(const std::string& architecture, int clients, std::uint6
         round.updates.push_back(std::move(update));
     }
     round.global = random_model(round.graph, seed * 100 + 99);
-    round.holdout = random_samples(1100, width, 4, seed * 1000 + 99);
+    round.holdout = random_samples(width > 1000 ? 75 : 1100, width, 4, seed * 1000 + 99);
     return round;
 }
 

@@ -1,3 +1,4 @@
+#include <c10/util/accumulate.h>
 #include <gmock/gmock.h>
 
 #include <set>
@@ -67,11 +68,15 @@ TEST(ForEachBatch, CoversTheSetInFixedBatchesWhateverTheStride) {
 }
 
 TEST(ServerStatistics, AreThePlainMomentsOnAnyNumberOfRanks) {
-    for (const std::string architecture : {"mlp_batch_norm", "cnn"}) {
+    EXPECT_EQ(model::samples_at_once(make_graph("cnn_large")), 32);  // three chunks
+    for (const std::string architecture : {"mlp_batch_norm", "cnn", "cnn_large"}) {
         const Round round = make_round(architecture, 2);
         const at::Tensor x = inputs_of(round.graph, *round.holdout);
         for (const std::size_t operation : round.graph.affine_operations()) {
             const auto [mean, variance] = channel_moments(round.graph, round.global, x, operation);
+            const auto output = static_cast<std::size_t>(round.graph.operations[operation].output);
+            const at::IntArrayRef shape = round.graph.shapes[output];
+            const auto values = static_cast<double>(x.size(0) * c10::multiply_integers(shape.slice(1)));
             std::vector<double> sums;
             for (const int ranks : {1, 2, 3, 5}) {
                 on_ranks(
@@ -81,6 +86,7 @@ TEST(ServerStatistics, AreThePlainMomentsOnAnyNumberOfRanks) {
                         const auto mine = context.server->of_update({0, 1, round.global, {}}, {operation});
                         EXPECT_EQ(moments.sum, mine.front().sum) << "of_merged and of_update differ in bits";
                         if (context.communicator.rank() > 0) return;
+                        EXPECT_EQ(moments.count, values);
                         expect_near(moments.mean(), mean, 1e-6);
                         expect_near(moments.variance(), variance, 1e-6);
                         if (sums.empty()) sums = moments.sum_of_squares;

@@ -177,7 +177,17 @@ TEST(LinearCurve, FinishesEachPointAsTheAggregatorDoes) {
         EXPECT_EQ(split.loss.front(), evaluate_alone(graph, a, *samples).loss);
         EXPECT_EQ(split.loss.back(), evaluate_alone(graph, b, *samples).loss);
         // Measured in the mended middle, be it one of the curve's points or not.
-        EXPECT_EQ(curve.variance_ratio.size(), 2u);
+        auto middle = interpolate(a, b, 0.5);
+        if (finish == "repair") {
+            aggregator::repair(middle, ends, context, *source, {0.5, 0.5}, {});
+        } else {
+            aggregator::reset_batch_norm(middle, context, *source, {0.5, 0.5});
+        }
+        std::vector<double> ratios;
+        for (const auto& layer : variance_ratio(middle, ends, context, *source, {0.5, 0.5})) {
+            ratios.push_back(layer.ratio);
+        }
+        EXPECT_EQ(curve.variance_ratio, ratios);
         EXPECT_EQ(curve.variance_ratio, linear_curve(graph, a, b, {{"test", samples.get()}},
                                                      {.points = 5, .finish = finish}, calibration, alone)
                                             .variance_ratio);
@@ -185,13 +195,15 @@ TEST(LinearCurve, FinishesEachPointAsTheAggregatorDoes) {
 }
 
 TEST(LinearCurve, TheSameBitsOnAnyNumberOfRanks) {
-    const auto graph = mlp(10, {12, 12}, 4);
+    const auto graph = mlp(10, {12, 12}, 4, true);
     const auto a = random_parameters(graph, 1, 0.4), b = random_parameters(graph, 2, 0.4);
     const auto samples = random_samples(1200, 10, 4, 1), calibration = random_samples(1100, 10, 4, 2);
     const std::vector<Split> splits{{"test", samples.get()}};
     core::SelfCommunicator alone;
-    for (const std::string finish : {"none", "repair"}) {
-        const CurveOptions options{.points = 5, .finish = finish};
+    const std::vector<CurveOptions> all{{.points = 5, .finish = "none"},
+                                        {.points = 5, .finish = "repair"},
+                                        {.points = 4, .finish = "reset_batch_norm"}};
+    for (const auto& options : all) {
         const auto expected = linear_curve(graph, a, b, splits, options, calibration, alone);
         for (const int ranks : {1, 2, 3}) {
             run_ranks(ranks, [&](core::Communicator& communicator) {

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "models.hpp"
 #include "thalweg/core/error.hpp"
@@ -87,7 +88,7 @@ TEST(Evaluate, TheSameBitsOnAnyNumberOfRanksAndFromLogits) {
     const auto z = logits(graph, parameters, *samples);
     EXPECT_EQ(z.size(0), 2750);
     EXPECT_EQ(z.size(1), 10);
-    expect_same_bits(score(z, *samples), alone);
+    expect_same_bits(score(graph, z, *samples), alone);
 }
 
 TEST(Evaluate, LargeActivationsComeInSmallerChunksAndGiveTheSame) {
@@ -101,9 +102,15 @@ TEST(Evaluate, LargeActivationsComeInSmallerChunksAndGiveTheSame) {
             expect_same_bits(evaluate(graph, parameters, *samples, communicator), alone);
         });
     }
-    const auto whole = score(logits(graph, parameters, *samples), *samples);
-    EXPECT_EQ(alone.accuracy, whole.accuracy);
-    EXPECT_NEAR(alone.loss, whole.loss, 1e-12);
+    expect_same_bits(score(graph, logits(graph, parameters, *samples), *samples), alone);
+    const auto x = at::empty({75, 4});
+    const auto y = at::empty({75}, at::kLong);
+    std::vector<std::int64_t> all(75);
+    std::iota(all.begin(), all.end(), 0);
+    samples->gather(all, x.data_ptr<float>(), y.data_ptr<std::int64_t>());
+    const auto z = model::forward(graph, model::views(parameters), x, model::Mode::evaluate);
+    EXPECT_NEAR(alone.loss, at::cross_entropy_loss(z.to(at::kDouble), y).item<double>(), 1e-6);
+    EXPECT_EQ(alone.accuracy, at::sum(z.argmax(1) == y).item<double>() / 75);
 }
 
 TEST(Evaluate, TiesGoToTheLowestClass) {
@@ -141,7 +148,7 @@ TEST(Evaluate, DataThatDoNotFitAreAnErrorOnEveryRank) {
     } catch (const core::RunError& error) {
         EXPECT_THAT(error.what(), HasSubstr("label 2"));
     }
-    EXPECT_THROW(score(at::zeros({4, 2}), *narrow), std::logic_error);
+    EXPECT_THROW(score(graph, at::zeros({4, 2}), *narrow), std::logic_error);
 }
 
 TEST(Evaluate, AnInterruptEndsIt) {

@@ -2,6 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <fstream>
+#include <limits>
+#include <vector>
 
 #include "thalweg/core/error.hpp"
 
@@ -9,9 +16,9 @@ namespace thalweg::core {
 namespace {
 
 TEST(Memory, RefusesWhatTheMachineCannotGive) {
-    if (available_memory() == 0) GTEST_SKIP() << "this machine does not say what is available";
+    if (available_memory(0) == 0) GTEST_SKIP() << "this machine does not say what is available";
     EXPECT_NO_THROW(require_memory(1e6, "a little"));
-    EXPECT_NO_THROW(require_memory(0.5 * static_cast<double>(available_memory()), "half"));
+    EXPECT_NO_THROW(require_memory(0.5 * static_cast<double>(available_memory(0)), "half"));
     try {
         require_memory(1e18, "a model of 250,000,000,000,000,000 parameters");
         FAIL() << "an exabyte was promised";
@@ -19,6 +26,27 @@ TEST(Memory, RefusesWhatTheMachineCannotGive) {
         EXPECT_THAT(error.what(), ::testing::HasSubstr("a model of 250,000,000,000,000,000 parameters"));
         EXPECT_THAT(error.what(), ::testing::HasSubstr("are available"));
     }
+}
+
+TEST(Memory, KeptByTheHeapIsGivenBackWhenItIsWanted) {
+    if (available_memory(0) == 0) GTEST_SKIP() << "this machine does not say what is available";
+    // As the program does (keep_freed_memory): freed blocks stay with the process.
+    ASSERT_EQ(mallopt(M_MMAP_MAX, 0), 1);
+    ASSERT_EQ(mallopt(M_TRIM_THRESHOLD, -1), 1);
+    const auto resident = [] {
+        std::ifstream file("/proc/self/statm");
+        std::int64_t all = 0, pages = 0;
+        file >> all >> pages;
+        return pages * sysconf(_SC_PAGESIZE);
+    };
+    constexpr std::int64_t size = 200'000'000;
+    std::vector<char>(static_cast<std::size_t>(size), 1);
+    const auto kept = resident();
+    EXPECT_GT(kept, size);
+    available_memory(0);
+    EXPECT_GT(resident(), size);
+    available_memory(std::numeric_limits<std::uint64_t>::max());
+    EXPECT_LT(resident(), kept - size / 2);
 }
 
 }  // namespace

@@ -53,6 +53,10 @@ TEST(SamplesAtOnce, FollowFromTheLargestValueOfTheGraph) {
     EXPECT_EQ(of(4200), 496);    // 499, down to a multiple of 16
     EXPECT_EQ(of(65536), 32);    // 8 MiB
     EXPECT_EQ(of(1 << 20), 16);  // never fewer
+    // 6 channels of 30×30: 2²¹ ÷ 5400 = 388, down to a multiple of 16.
+    EXPECT_EQ(
+        samples_at_once(graph_of("{kind: cnn, layers: [{conv: 6, kernel: 3}, {linear: 5}]}", {3, 32, 32}, 2)),
+        384);
 }
 
 TEST(Forward, TapsSeeEveryOutputUntouched) {
