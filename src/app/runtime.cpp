@@ -31,7 +31,7 @@ void use_one_thread() {
 }
 
 void keep_freed_memory() {
-    mallopt(M_MMAP_MAX, 0);  // the threshold from which on buffers are mapped cannot be set above 32 MiB
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that the library allows
     mallopt(M_TRIM_THRESHOLD, -1);
 }
 

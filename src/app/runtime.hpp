@@ -10,9 +10,10 @@ namespace thalweg::app {
 /// One compute thread for OpenMP, OpenBLAS and ATen alike: two threads change the bits, and cores are filled by ranks.
 void use_one_thread();
 
-/// The heap keeps what is freed instead of giving every large buffer back to the kernel: a network's activations are
+/// The heap keeps freed buffers of up to 32 MiB instead of giving them back to the kernel: a network's activations are
 /// allocated and freed with every batch, and clearing their pages anew took two fifths of a convolutional net's evaluation.
-/// The process stays about as large as it once was, until memory gets short (core::available_memory gives it back).
+/// When memory gets short, core::available_memory gives them back. Larger ones still go back at once: kept, they would
+/// leave holes as large as a model.
 void keep_freed_memory();
 
 /// The shared library that matrix products end up in: `/usr/lib/…/libopenblas.so.0`.
