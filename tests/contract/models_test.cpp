@@ -71,6 +71,15 @@ TEST_P(ModelContract, ItsSymmetriesKeepTheFunction) {
     if (graph_.affine_operations().size() > 1) {
         EXPECT_FALSE(symmetries.groups.empty()) << "hidden units, but none that may be permuted";
     }
+    // Every hidden channel may move, or something is frozen for a reason other than that it is where the network begins or
+    // ends.
+    EXPECT_TRUE(symmetries.covered_channels == symmetries.hidden_channels ||
+                std::any_of(symmetries.frozen.begin(), symmetries.frozen.end(),
+                            [](const auto& axis) {
+                                return axis.reason != "input" && axis.reason != "output" &&
+                                       !axis.reason.empty();
+                            }))
+        << symmetries.covered_channels << " of " << symmetries.hidden_channels;
     core::Random random(5, "contract");
     // Three draws: one of a small group may be the identity, which shows nothing.
     const auto permutations = symmetry::verify(graph_, symmetries, random, 3);

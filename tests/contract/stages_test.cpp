@@ -33,7 +33,8 @@ std::vector<Case> all_cases() {
     }
     std::vector<Case> cases;
     for (const auto& stage : stages) {
-        for (const std::string architecture : {"mlp", "cnn_batch_norm", "cnn_layer_norm_tanh"})
+        for (const std::string architecture :
+             {"mlp", "cnn_batch_norm", "cnn_layer_norm_tanh", "residual_batch_norm", "attention"})
             cases.push_back({stage, architecture});
     }
     return cases;

@@ -21,9 +21,23 @@ namespace thalweg::testing {
 
 /// The architectures that fusion is tested on; small.
 inline const std::vector<std::string>& architectures() {
-    static const std::vector<std::string> names{"mlp", "mlp_batch_norm", "mlp_layer_norm", "cnn",
-                                                "cnn_batch_norm"};
+    static const std::vector<std::string> names{"mlp",     "mlp_batch_norm", "mlp_layer_norm",
+                                                "cnn",     "cnn_batch_norm", "residual_batch_norm",
+                                                "grouped", "attention",      "lstm"};
     return names;
+}
+
+/// A block of a vision transformer over four positions: a residual stream, two heads, layer norms.
+inline int append_attention(model::GraphBuilder& builder, int value) {
+    value = builder.linear("embed", builder.reshape(value, {4, 3}), 8);
+    const int normed = builder.layer_norm("ln_1", value);
+    const int seen = builder.attention(builder.linear("q", normed, 8), builder.linear("k", normed, 8),
+                                       builder.linear("v", normed, 8), 2, false);
+    value = builder.add(value, builder.linear("out", seen, 8));
+    const int hidden = builder.linear("mlp.0", builder.layer_norm("ln_2", value), 10);
+    value = builder.add(value,
+                        builder.linear("mlp.2", builder.activation(hidden, model::ActivationKind::gelu), 8));
+    return builder.mean(builder.layer_norm("ln", value), {1});
 }
 
 inline model::ModelGraph make_graph(const std::string& name) {
@@ -41,6 +55,35 @@ inline model::ModelGraph make_graph(const std::string& name) {
         int value = hidden(builder, builder.linear("layers.0", 0, 9), "norms.0");
         value = hidden(builder, builder.linear("layers.1", value, 7), "norms.1");
         builder.linear("layers.2", value, 4);
+        return std::move(builder).build(spec);
+    }
+    if (name == "attention" || name == "lstm") {
+        model::GraphBuilder builder({12});
+        const int value = name == "attention"
+                              ? append_attention(builder, 0)
+                              : builder.flatten(builder.slice(
+                                    builder.lstm("lstm", builder.reshape(0, {4, 3}), 6), 1, 3, 4));
+        builder.linear("head", value, 4);
+        return std::move(builder).build(spec);
+    }
+    if (name == "grouped") {
+        model::GraphBuilder builder({2, 6, 6});
+        int value = hidden(builder, builder.conv2d("conv.0", 0, 6, {3, 3}), "norms.0");
+        value =
+            hidden(builder, builder.conv2d("conv.1", value, 6, {3, 3}, {1, 1}, {0, 0}, true, 3), "norms.1");
+        builder.linear("fc", builder.flatten(value), 4);
+        return std::move(builder).build(spec);
+    }
+    if (name.starts_with("residual")) {
+        model::GraphBuilder builder({2, 6, 6});
+        const auto conv = [&](const std::string& entry, int from) {
+            return builder.conv2d(entry, from, 5, {3, 3}, {1, 1}, {1, 1});
+        };
+        int value = hidden(builder, conv("conv.0", 0), "norms.0");
+        int branch = hidden(builder, conv("conv.1", value), "norms.1");
+        branch = builder.batch_norm("norms.2", conv("conv.2", branch));
+        value = builder.activation(builder.add(value, branch), kind);
+        builder.linear("fc", builder.mean(value, {2, 3}), 4);
         return std::move(builder).build(spec);
     }
     // The large one is evaluated in smaller chunks, see model::samples_at_once.
@@ -206,7 +249,8 @@ inline std::pair<at::Tensor, at::Tensor> channel_moments(const model::ModelGraph
                                                          const model::Parameters& parameters,
                                                          const at::Tensor& x, std::size_t operation) {
     at::Tensor out = model::forward(graph, model::views(parameters), x, model::Mode::evaluate, {}, operation);
-    out = out.to(at::kDouble).transpose(0, 1).flatten(1);
+    const std::int64_t axis = out.dim() == 3 ? 2 : 1;  // [N, T, E]: a sequence's channels come last
+    out = out.to(at::kDouble).transpose(0, axis).flatten(1);
     return {out.mean(1), out.var(1, false)};
 }
 

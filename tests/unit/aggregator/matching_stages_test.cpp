@@ -41,7 +41,7 @@ TEST(MatchingStages, KeepTheFunctionOfEveryUpdate) {
     for (const std::string& name : testing::architectures()) {
         const auto round = make_round(name, 3);
         const auto x = testing::inputs_of(
-            round.graph, *testing::random_samples(20, round.graph.input_shape().size() == 1 ? 12 : 128, 4));
+            round.graph, *testing::random_samples(20, c10::multiply_integers(round.graph.input_shape()), 4));
         for (const auto& stage : stages()) {
             const auto updates = after(round, stage, 1);
             bool any_moved = false;

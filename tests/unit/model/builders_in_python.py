@@ -2,7 +2,8 @@
 
 builders_in_python.py FOLDER: for every case below reads FOLDER/<case>.pt (a model file) and FOLDER/<case>.input.pt,
 asks that the state_dict has the module's names, in the module's order, loads it strictly, runs it in evaluation mode and
-writes FOLDER/<case>.output.pt.
+writes FOLDER/<case>.output.pt. Where torchvision can be imported and has the network, its own module must load the same
+state_dict strictly, with the names in the same order, and give the same values.
 """
 
 import os
@@ -343,6 +344,7 @@ cases = {
     "resnet56_group_pad": lambda: ResNet([9, 9, 9], 4, "group", pad=True),
     "resnet18": lambda: ResNet([2, 2, 2, 2], 8, "batch", large=True),
     "resnet34_layer_small": lambda: ResNet([3, 4, 6, 3], 8, "layer"),
+    "resnet18_full": lambda: ResNet([2, 2, 2, 2], 64, "batch", large=True),
     "resnet50": lambda: ResNet([3, 4, 6, 3], 8, "batch", bottleneck=True, large=True),
     "vit": lambda: VisionTransformer(16, 4, 12, 2, 3, 20, True),
     "vit_mean": lambda: VisionTransformer(16, 8, 8, 1, 2, 12, False),
@@ -355,9 +357,48 @@ cases = {
     "densenet_large": lambda: DenseNet(6, [1, 2, 1, 1], True),
 }
 
+
+def torchvisions():
+    """The cases that torchvision has itself, by name; empty where it is not installed."""
+    try:
+        from torchvision import models
+        from torchvision.models.resnet import BasicBlock
+        from torchvision.models.vgg import make_layers
+    except ImportError:
+        return {}
+
+    def vgg16():
+        plan = [item if item == "M" else item // 16 for item in Vgg.plans[16]]
+        model = models.VGG(make_layers(plan, batch_norm=True), num_classes=CLASSES, init_weights=False)
+        for index, old, new in ((0, 512 * 49, 32 * 49), (3, 4096, 256), (6, 4096, 256)):  # it knows full width only
+            assert model.classifier[index].in_features == old
+            model.classifier[index] = nn.Linear(new, CLASSES if index == 6 else 256)
+        return model
+
+    return {
+        "vgg16_batch_dense": vgg16,
+        "resnet18_full": lambda: models.ResNet(BasicBlock, [2, 2, 2, 2], num_classes=CLASSES),
+        "vit": lambda: models.VisionTransformer(16, 4, 2, 3, 12, 20, num_classes=CLASSES),
+        "mobilenet_large": lambda: models.MobileNetV2(num_classes=CLASSES, width_mult=0.5),
+        "densenet_large": lambda: models.DenseNet(6, (1, 2, 1, 1), 12, num_classes=CLASSES),
+    }
+
+
+def check_torchvisions(name, model, state, x, y):
+    model = model.eval()
+    if list(model.state_dict()) != list(state):
+        sys.exit(f"{name}: ours {list(state)}\ntorchvision's {list(model.state_dict())}")
+    model.load_state_dict(state, strict=True)
+    difference = (model.double()(x.double()) - y).abs().max() / y.abs().max()
+    if not difference < 1e-10:
+        sys.exit(f"{name}: torchvision's values differ by {difference:.1e} of the largest")
+    print(f"{name}: as torchvision's")
+
+
 if __name__ == "__main__":
     folder = sys.argv[1]
     torch.set_num_threads(1)
+    twins = torchvisions()
     for name, make in cases.items():
         model = make().eval()
         state = torch.load(os.path.join(folder, name + ".pt"))["state_dict"]
@@ -370,4 +411,6 @@ if __name__ == "__main__":
         x = torch.load(os.path.join(folder, name + ".input.pt"))["tensors"]["x"]
         with torch.no_grad():
             y = model.double()(x.double())
+            if name in twins:
+                check_torchvisions(name, twins[name](), state, x, y)
         torch.save({"tensors": {"y": y}, "meta": {}}, os.path.join(folder, name + ".output.pt"))
