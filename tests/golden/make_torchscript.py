@@ -547,104 +547,6 @@ MODULES = {
 }
 
 
-# Modules that the importer must refuse.
-class Cumulative(nn.Module):
-    shape = (6,)
-
-    def __init__(self):
-        super().__init__()
-        self.fc = nn.Linear(6, 3)
-
-    def forward(self, x):
-        return self.fc(torch.cumsum(x, 1))
-
-
-class DataDependent(nn.Module):
-    shape = (6,)
-
-    def __init__(self):
-        super().__init__()
-        self.fc = nn.Linear(6, 3)
-
-    def forward(self, x):
-        x = self.fc(x)
-        if x.sum() > 0:
-            x = x * 2
-        return x
-
-
-class MixesBatch(nn.Module):
-    shape = (6,)
-
-    def __init__(self):
-        super().__init__()
-        self.fc = nn.Linear(6, 3)
-
-    def forward(self, x):
-        return self.fc(x - x.mean(0))
-
-
-class NoGrad(nn.Module):
-    """A frozen first layer, as fine-tuning writes it."""
-    shape = (6,)
-
-    def __init__(self):
-        super().__init__()
-        self.features = nn.Linear(6, 5)
-        self.fc = nn.Linear(5, 3)
-
-    def forward(self, x):
-        with torch.no_grad():
-            x = F.relu(self.features(x))
-        return self.fc(x)
-
-
-class NoGradCat(NoGrad):
-    def forward(self, x):
-        x = self.features(x)
-        with torch.no_grad():
-            x = torch.stack([x, x]).sum(0)
-        return self.fc(x)
-
-
-class Detached(NoGrad):
-    def forward(self, x):
-        return self.fc(F.relu(self.features(x)).detach())
-
-
-class Normed(nn.Module):
-    shape = (6,)
-
-    def __init__(self, **settings):
-        super().__init__()
-        self.fc1 = nn.Linear(6, 5)
-        self.norm = nn.BatchNorm1d(5, **settings)
-        self.fc2 = nn.Linear(5, 3)
-
-    def forward(self, x):
-        return self.fc2(F.relu(self.norm(self.fc1(x))))
-
-
-class Frequencies(nn.Module):
-    shape = (4,)
-
-    def __init__(self):
-        super().__init__()
-        self.embed = nn.Embedding(7, 5, scale_grad_by_freq=True)
-        self.fc = nn.Linear(5, 3)
-
-    def forward(self, x):
-        return self.fc(self.embed(x).mean(1))
-
-
-REFUSED = {
-    "cumulative": Cumulative, "data_dependent": DataDependent, "mixes_batch": MixesBatch, "no_grad": NoGrad,
-    "no_grad_cat": NoGradCat,
-    "detached": Detached, "no_statistics": lambda: Normed(track_running_stats=False),
-    "no_momentum": lambda: Normed(momentum=0.0), "frequencies": Frequencies,
-}
-
-
 def inputs(kind, batch):
     tokens = getattr(kind, "tokens", None)
     if tokens:
@@ -712,9 +614,6 @@ def main():
         save(torch.jit.trace(module, inputs(kind, 1), check_trace=False), os.path.join(folder, f"{name}.trace{suffix}.pt"))
     if suffix:
         return
-    for name, kind in REFUSED.items():
-        torch.manual_seed(0)
-        save(torch.jit.script(kind()), os.path.join(folder, name + ".refused.pt"))
     torch.save({"tensors": tensors, "meta": meta}, os.path.join(folder, "expected.pt"))
 
 

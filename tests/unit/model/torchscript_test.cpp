@@ -1,4 +1,4 @@
-// The modules in tests/golden/torchscript come from make_torchscript.py beside it, with what PyTorch computes for them.
+// The modules in tests/golden/torchscript come from make_torchscript.py and make_refused.py beside it, with what PyTorch computes for them.
 #include "thalweg/model/torchscript.hpp"
 
 #include <gmock/gmock.h>
@@ -349,7 +349,7 @@ TEST(TorchScriptRefused, UnknownOperationsWithLineAndWhatThereIs) {
     const auto text =
         message<core::UsageError>([] { import_torchscript(folder / "cumulative.refused.pt", {6}, 3); });
     EXPECT_THAT(text, HasSubstr("aten::cumsum"));
-    EXPECT_THAT(text, HasSubstr("make_torchscript.py:"));
+    EXPECT_THAT(text, HasSubstr("make_refused.py:"));
     EXPECT_THAT(text, HasSubstr("Supported: "));
     EXPECT_THAT(text, HasSubstr("layer_norm"));
 }
@@ -358,7 +358,7 @@ TEST(TorchScriptRefused, ControlFlowThatDependsOnTheData) {
     const auto text =
         message<core::UsageError>([] { import_torchscript(folder / "data_dependent.refused.pt", {6}, 3); });
     EXPECT_THAT(text, HasSubstr("reads a number that depends on the data"));
-    EXPECT_THAT(text, HasSubstr("make_torchscript.py:"));
+    EXPECT_THAT(text, HasSubstr("make_refused.py:"));
 }
 
 TEST(TorchScriptRefused, WhatMixesTheBatch) {
@@ -374,13 +374,21 @@ TEST(TorchScriptRefused, WhatTrainsDifferently) {
             [&] { import_torchscript(folder / (name + ".refused.pt"), shape, 3); });
     };
     EXPECT_THAT(refusal("no_grad", {6}),
-                AllOf(HasSubstr("runs under torch.no_grad()"), HasSubstr("make_torchscript.py:")));
+                AllOf(HasSubstr("runs under torch.no_grad()"), HasSubstr("make_refused.py:")));
     EXPECT_THAT(refusal("no_grad_cat", {6}), HasSubstr("aten::stack"));
     EXPECT_THAT(refusal("detached", {6}),
                 AllOf(HasSubstr("aten::detach"), HasSubstr("would not be trained in Python")));
     EXPECT_THAT(refusal("no_statistics", {6}), HasSubstr("no running statistics"));
     EXPECT_THAT(refusal("no_momentum", {6}), HasSubstr("its momentum is 0"));
+    EXPECT_THAT(refusal("average_momentum", {6}), HasSubstr("aten::batch_norm"));
     EXPECT_THAT(refusal("frequencies", {4}), HasSubstr("scale_grad_by_freq"));
+    EXPECT_THAT(refusal("padded", {4}), HasSubstr("it has a padding_idx"));
+    EXPECT_THAT(refusal("frozen", {6}), HasSubstr("0.weight, has requires_grad=False"));
+    EXPECT_THAT(refusal("instance_statistics", {2, 6}), HasSubstr("track_running_stats=False"));
+    EXPECT_THAT(refusal("weight_norm", {6}), HasSubstr("aten::_weight_norm"));
+    EXPECT_THAT(refusal("spectral_norm", {6}), HasSubstr("make_refused.py:"));
+    EXPECT_THAT(refusal("two_directions", {5, 3}), HasSubstr("only LSTMs of one direction"));
+    EXPECT_THAT(refusal("given_state", {5, 3}), HasSubstr("only an initial state of zeros"));
 }
 
 TEST(TorchScriptRefused, WrongShapes) {
