@@ -28,17 +28,19 @@ server:
   fusion: [{activation_matching: {anchor: global}}, {mean: {weights: uniform}}, reset_batch_norm]
 """
 
-# A residual net with batch norm that Python scripted.
+# A residual net with batch norm that Python scripted. Every client starts from weights of its own, so that the alignment has
+# something to undo.
 SCRIPTED = """
 name: scripted
 seed: 5
 data:
-  dataset: {kind: gaussian_mixture, classes: 4, dimension: 36, shape: [1, 6, 6], train: 400, test: 100}
-  partition: {scheme: dirichlet, alpha: 0.5, clients: 5}
+  dataset: {kind: gaussian_mixture, classes: 4, dimension: 36, shape: [1, 6, 6], train: 2000, test: 100}
+  partition: {scheme: iid, clients: 5}
   holdout: 60
-model: {kind: torchscript, file: net.pt}
-clients: {algorithm: {kind: sgd, lr: 0.05, momentum: 0.9}, epochs: 1, batch_size: 16, init: independent}
+model: {kind: torchscript, file: net.pt, start: random}
+clients: {algorithm: {kind: sgd, lr: 0.05, momentum: 0.9}, epochs: 4, batch_size: 16, init: independent}
 server: {rounds: 2, fusion: [merge_many, mean, repair]}
+analysis: {measures: [ladder, sign_consistency]}
 """
 
 # About a second a round: whatever is sent to it after the first checkpoint arrives long before the end.
@@ -60,6 +62,18 @@ class Ranks(Case):
                     content = file.read()
                 reference = reference or content
                 self.assertEqual(reference, content, f"{name} on {ranks} ranks")
+
+    def test_an_imported_module_is_aligned_and_repaired(self):
+        shutil.copy(os.path.join(ROOT, "tests", "golden", "torchscript", "residual.script.pt"), self.path("net.pt"))
+        self.succeed("run", self.write("scripted.yaml", SCRIPTED), "server.rounds=1", "--out", self.path("out"), ranks=2)
+        with open(self.path("out", "rounds.jsonl")) as file:
+            line = json.loads(file.readline())
+        steps = {step["name"]: step["accuracy"] for step in line["ladder"]["steps"]}
+        self.assertGreater(steps["merge_many+mean+repair"], steps["mean"] + 0.1)
+        signs = line["sign_consistency"]
+        self.assertGreater(signs["client_client"], signs["client_client_before"])
+        repair = line["fusion"]["stages"][-1]
+        self.assertEqual((repair["batch_norms_reset"], repair["repaired_residual_sums"]), (5, 2))
 
     def test_records_agree_but_for_times(self):
         config = self.write("tiny.yaml", TINY)
