@@ -32,6 +32,12 @@ void batch_norm(Call& call) {
             "it has no running statistics (track_running_stats=False): in evaluation a sample's result would "
             "depend on the others of its batch");
     }
+    if (call.varies(6)) {
+        call.refuse(
+            "its momentum changes from batch to batch (momentum=None, the average of all batches), which is "
+            "not "
+            "done here. Give it a momentum");
+    }
     norm.momentum = call.number(6);
     if (norm.momentum == 0) {
         call.refuse(

@@ -15,6 +15,15 @@ namespace {
 constexpr const char* by_the_way =
     "a list or number of it depends on the size of the batch, or differs from run to run";
 
+std::optional<double> as_number(const c10::IValue& number) {
+    if (number.isDouble()) return number.toDouble();
+    if (number.isInt()) return static_cast<double>(number.toInt());
+    if (number.isBool()) return number.toBool() ? 1.0 : 0.0;
+    if (number.isTensor() && number.toTensor().dim() == 0)
+        return number.toTensor().to(at::kDouble).item<double>();
+    return {};
+}
+
 /// A constant without the batch: along axes that have it all parts must be equal.
 std::optional<at::Tensor> one_sample(at::Tensor tensor, const Extents& extents) {
     for (std::size_t i = 0; i < extents.size(); ++i) {
@@ -174,21 +183,17 @@ double Call::number(std::size_t input) const {
     return *known;
 }
 
-std::optional<double> Call::maybe_number(std::size_t input) const {
+bool Call::varies(std::size_t input) const {
     const auto& known = value(input);
-    if (known.kind != Value::Kind::constant) return {};
-    const auto read = [](const c10::IValue& number) -> std::optional<double> {
-        if (number.isDouble()) return number.toDouble();
-        if (number.isInt()) return static_cast<double>(number.toInt());
-        if (number.isBool()) return number.toBool() ? 1.0 : 0.0;
-        if (number.isTensor() && number.toTensor().dim() == 0)
-            return number.toTensor().to(at::kDouble).item<double>();
-        return {};
-    };
-    const auto first = read(known.constant), second = read(known.other);
-    if (first && first != second && !(std::isnan(*first) && second && std::isnan(*second)))
-        refuse(by_the_way);
-    return first;
+    if (known.kind != Value::Kind::constant) return false;
+    const auto first = as_number(known.constant), second = as_number(known.other);
+    return first && first != second && !(std::isnan(*first) && second && std::isnan(*second));
+}
+
+std::optional<double> Call::maybe_number(std::size_t input) const {
+    if (value(input).kind != Value::Kind::constant) return {};
+    if (varies(input)) refuse(by_the_way);
+    return as_number(value(input).constant);
 }
 
 std::vector<double> Call::numbers(std::size_t input) const {

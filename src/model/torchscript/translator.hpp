@@ -26,6 +26,8 @@ class Call {
     double number(std::size_t input) const;
     /// A number, or a constant tensor of one element.
     std::optional<double> maybe_number(std::size_t input) const;
+    /// A number that was another one when the module was run again (on a batch of another size).
+    bool varies(std::size_t input) const;
     /// A number as a list of one.
     std::vector<double> numbers(std::size_t input) const;
     Sizes integers(std::size_t input) const;
