@@ -75,6 +75,21 @@ class Ranks(Case):
         repair = line["fusion"]["stages"][-1]
         self.assertEqual((repair["batch_norms_reset"], repair["repaired_residual_sums"]), (5, 2))
 
+    def test_character_models_are_federated_and_aligned(self):
+        self.write("play.txt", SPEECHES)
+        config = self.write("text.yaml", TEXT)
+        for number, model in enumerate(("{kind: transformer, depth: 1, heads: 2, dim: 8, mlp_dim: 16}",
+                                        "{kind: lstm, embedding: 4, hidden: 12}")):
+            with self.subTest(model):
+                for ranks in (1, 2):
+                    self.succeed("run", config, f"model={model}", "server.rounds=3", "clients.epochs=3",
+                                 "clients.algorithm.lr=0.02", "clients.init=independent",
+                                 "server.fusion=[merge_many, mean]", "--out", self.path(f"{number}-{ranks}"), ranks=ranks)
+                self.assertEqual(self.bytes_of(f"{number}-1", "final.pt"), self.bytes_of(f"{number}-2", "final.pt"))
+                with open(self.path(f"{number}-1", "rounds.jsonl")) as file:
+                    accuracy = [json.loads(line)["test"]["accuracy"] for line in file]
+                self.assertGreater(accuracy[-1], 0.4)  # the first round's is about 0.1
+
     def test_records_agree_but_for_times(self):
         config = self.write("tiny.yaml", TINY)
         records = []
