@@ -9,6 +9,7 @@
 #include "thalweg/aggregator/statistics.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/interrupt.hpp"
+#include "thalweg/core/memory.hpp"
 #include "thalweg/model/interpreter.hpp"
 
 namespace thalweg::aggregator {
@@ -133,6 +134,11 @@ MatchResult activation_matching(const model::ModelGraph& graph, const symmetry::
         throw core::RunError("activation matching compares channels over samples and got " +
                              std::to_string(samples.size()) + "; it needs at least 2, better hundreds");
     }
+    double gains = 0;
+    for (const auto& group : symmetries.groups) {
+        gains += static_cast<double>(group.size) * static_cast<double>(group.size) * sizeof(double);
+    }
+    core::require_memory(gains, "the correlations of all groups");
     const model::Views views_a = model::views(a);
     const model::Views views_b = model::views(b);
     std::vector<Correlation> correlations(symmetries.groups.size());
@@ -149,6 +155,7 @@ MatchResult activation_matching(const model::ModelGraph& graph, const symmetry::
     for (std::size_t g = 0; g < correlations.size(); ++g) {
         const bool seen = symmetries.groups[g].sight.operation != symmetry::Group::Sight::none;
         pearson.push_back(seen ? correlations[g].pearson() : at::Tensor());
+        correlations[g] = {};
     }
     assign(symmetries, pearson, result);
     return result;

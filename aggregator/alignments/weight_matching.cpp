@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <string>
 #include <utility>
 
 #include "matching_support.hpp"
 #include "thalweg/aggregator/matching.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/interrupt.hpp"
+#include "thalweg/core/memory.hpp"
 
 namespace thalweg::aggregator {
 namespace {
@@ -305,6 +307,11 @@ MatchResult weight_matching(const model::ModelGraph& graph, const symmetry::Symm
                             const model::Parameters& a, const model::Parameters& b, core::Random& random,
                             const WeightMatchingOptions& options) {
     require_same_layout(graph, a, b);
+    std::int64_t widest = 0;
+    for (const auto& group : symmetries.groups) widest = std::max(widest, group.size);
+    core::require_memory(static_cast<double>(widest) * static_cast<double>(widest) *
+                             static_cast<double>(a.values.element_size()),
+                         "the gains of a group of " + std::to_string(widest) + " channels");
     Descent descent(symmetries, a, b);
     MatchResult best = descent.run(symmetry::identity(symmetries), random, options);
     // What is enough is reached up to the rounding of a sum.

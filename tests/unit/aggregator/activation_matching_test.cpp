@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
@@ -128,6 +129,18 @@ TEST(ActivationMatching, NeedsSamples) {
     const auto symmetries = symmetry::derive(graph);
     const auto a = random_model(graph, 1);
     EXPECT_THROW(activation_matching(graph, symmetries, a, a, *samples_of(graph, 1)), core::RunError);
+}
+
+TEST(ActivationMatching, RefusesGainsThatTheMachineCannotHold) {
+    model::GraphBuilder builder({12});
+    const int hidden = builder.activation(builder.linear("wide", 0, 400'000), model::ActivationKind::relu);
+    builder.linear("head", hidden, 4);
+    const auto graph = std::move(builder).build(core::Value::map());
+    const auto symmetries = symmetry::derive(graph);
+    const model::Parameters model(graph.layout);
+    EXPECT_THAT(
+        [&] { activation_matching(graph, symmetries, model, model, *samples_of(graph, 4)); },
+        ::testing::ThrowsMessage<core::RunError>(::testing::HasSubstr("There is not enough memory for the")));
 }
 
 }  // namespace

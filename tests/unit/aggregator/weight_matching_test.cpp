@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
@@ -312,6 +313,19 @@ TEST(Align, DependsOnTheSeedOnly) {
     EXPECT_EQ(first.permutations, second.permutations);
     EXPECT_EQ(first.objective, second.objective);
     EXPECT_EQ(first.sweeps, second.sweeps);
+}
+
+TEST(WeightMatching, RefusesGainsThatTheMachineCannotHold) {
+    model::GraphBuilder builder({12});
+    const int hidden = builder.activation(builder.linear("wide", 0, 400'000), model::ActivationKind::relu);
+    builder.linear("head", hidden, 4);
+    const auto graph = std::move(builder).build(core::Value::map());
+    const auto symmetries = symmetry::derive(graph);
+    const model::Parameters model(graph.layout);
+    core::Random random(1, "wide");
+    EXPECT_THAT(
+        [&] { weight_matching(graph, symmetries, model, model, random); },
+        ::testing::ThrowsMessage<core::RunError>(::testing::HasSubstr("There is not enough memory for the")));
 }
 
 }  // namespace
