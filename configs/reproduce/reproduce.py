@@ -11,24 +11,43 @@ import concurrent.futures
 import json
 import math
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
+STARTED = time.monotonic()
+running = set()
+
+
+def say(text):
+    """A line on stderr with the minutes since the start: the tables come late."""
+    print(f"{(time.monotonic() - STARTED) / 60:6.1f} min  {text}", file=sys.stderr, flush=True)
+
+
 def run(args, *words, ranks=None):
+    """The JSON that the program prints. When one of several at once fails, the others are ended, too."""
     command = [args.program, *words, "--json"]
     ranks = ranks or args.ranks
     if ranks > 1:
         command = ["mpirun", "--oversubscribe", "-n", str(ranks), *command]
     environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{done.stderr}")
-    return json.loads(done.stdout)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running.add(process)
+    output, errors = process.communicate()
+    running.discard(process)
+    if process.returncode:
+        for other in list(running):
+            other.terminate()
+        if process.returncode != -signal.SIGTERM:
+            print(f"{' '.join(command)}\n{errors}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    return json.loads(output)
 
 
 def mean_error(values, scale=100.0, digits=2):
@@ -135,6 +154,7 @@ def cifar10(args, folder):
             with concurrent.futures.ThreadPoolExecutor(args.ranks) as pool:
                 list(pool.map(lambda end: run(args, "train", config, data, f"seed={10 * seed + end[0]}", "--out", end[1],
                                               ranks=1), enumerate(files)))
+            say(f"{name}, seed {seed}: both ends are trained")
             for align in ("none", "weight_matching", "activation_matching"):
                 for finish in ("none", "reset_batch_norm", "repair"):
                     if (align == "none" and finish != "none") or (name == "vgg11" and finish == "reset_batch_norm"):
@@ -142,8 +162,10 @@ def cifar10(args, folder):
                     line = run(args, "lmc", *files, "--points", "3", "--split", "test", "--holdout", "2000",
                                "--align", align, "--finish", finish)
                     middles.setdefault((align, finish), []).append(line["midpoint"]["accuracy"])
+                    say(f"{name}, seed {seed}: {align}, {finish}: {100 * middles[align, finish][-1]:.2f}%")
             ends += [line["endpoints"][side]["accuracy"] for side in "ab"]
             planted = run(args, "symmetry", files[0], "--verify", "--draws", "1", ranks=1)["planted"]
+            say(f"{name}, seed {seed}: planted permutation sought")
             starts.append(str(planted["starts"]) if planted["recovered"] else "not found")
         cells = [mean_error(middles[key]) if (key := (align, finish)) in middles else "–"
                  for align, finish in [("none", "none")] + [(align, finish)
