@@ -57,6 +57,11 @@ inline model::ModelGraph make_graph(const std::string& name) {
         builder.linear("layers.2", value, 4);
         return std::move(builder).build(spec);
     }
+    if (name == "wide") {  // its gain matrix takes 640 GB
+        model::GraphBuilder builder({12});
+        builder.linear("head", builder.activation(builder.linear("wide", 0, 400'000), kind), 4);
+        return std::move(builder).build(spec);
+    }
     if (name == "attention" || name == "lstm") {
         model::GraphBuilder builder({12});
         const int value = name == "attention"

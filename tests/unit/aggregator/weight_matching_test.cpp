@@ -316,10 +316,7 @@ TEST(Align, DependsOnTheSeedOnly) {
 }
 
 TEST(WeightMatching, RefusesGainsThatTheMachineCannotHold) {
-    model::GraphBuilder builder({12});
-    const int hidden = builder.activation(builder.linear("wide", 0, 400'000), model::ActivationKind::relu);
-    builder.linear("head", hidden, 4);
-    const auto graph = std::move(builder).build(core::Value::map());
+    const auto graph = make_graph("wide");
     const auto symmetries = symmetry::derive(graph);
     const model::Parameters model(graph.layout);
     core::Random random(1, "wide");
