@@ -202,6 +202,10 @@ Value resolve_option(const Option& option, const Value& given) {
         case Option::Type::numbers:
             return resolve_list(option, given,
                                 [&](const Value& item) { return resolve_number(option, item); });
+        case Option::Type::texts:
+            return resolve_list(option, given, [](const Value& item) {
+                return like(Value::scalar(item.as_text(), true), item);
+            });
         case Option::Type::object:
             return resolve_object(option, given);
         case Option::Type::objects:
@@ -240,6 +244,16 @@ Value resolve_plugin(const std::string& kind, const std::string& selector, const
     Value resolved = resolve_plugin_at(kind, selector, at);
     resolved.set_path(path);
     return resolved;
+}
+
+Value example_options(const PluginInfo& info, const std::string& selector) {
+    Value given = Value::map();
+    given.set(selector, Value::scalar(info.name, true));
+    for (const auto& option : info.options.options()) {
+        if (!option.fallback && !option.nullable)
+            given.set(option.name, parse_yaml_value(example(option), "example of " + option.name));
+    }
+    return resolve_plugin(info.kind, selector, given, info.name);
 }
 
 std::string unknown_name(const std::string& what, const std::string& given,

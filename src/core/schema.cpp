@@ -85,6 +85,10 @@ Option integers(std::string name, std::string help) {
 Option numbers(std::string name, std::string help) {
     return make(Option::Type::numbers, std::move(name), std::move(help));
 }
+
+Option texts(std::string name, std::string help) {
+    return make(Option::Type::texts, std::move(name), std::move(help));
+}
 Option object(std::string name, std::vector<Option> fields, std::string help) {
     Option option = make(Option::Type::object, std::move(name), std::move(help));
     option.fields = std::move(fields);

@@ -30,6 +30,8 @@ std::string type_text(const Option& option) {
             return "list of integers";
         case Option::Type::numbers:
             return "list of numbers";
+        case Option::Type::texts:
+            return "list of texts";
         case Option::Type::object:
             return "map";
         case Option::Type::objects:
@@ -130,6 +132,8 @@ std::string example(const Option& option) {
         case Option::Type::integers:
         case Option::Type::numbers:
             return "[" + join(std::vector<std::string>(items, Value::of(inside).as_text())) + "]";
+        case Option::Type::texts:
+            return "[" + join(std::vector<std::string>(items, "name")) + "]";
         case Option::Type::object:
             return object_example(option.fields);
         case Option::Type::objects:

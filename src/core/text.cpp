@@ -35,6 +35,11 @@ std::string format(const char* pattern, double value, const char* unit) {
 
 }  // namespace
 
+std::string without_blanks(std::string text) {
+    std::erase_if(text, [](char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; });
+    return text;
+}
+
 std::string nearest(const std::string& word, const std::vector<std::string>& candidates) {
     if (word.size() > 256) return {};  // nobody mistyped that; the distance costs length times length
     const std::size_t allowed = std::max<std::size_t>(2, word.size() / 3);

@@ -365,6 +365,13 @@ Views leaf_views(const Parameters& parameters, const at::Tensor& gradient) {
     return result;
 }
 
+at::Tensor run_operation(const ModelGraph& graph, const Views& views, std::size_t operation,
+                         const std::vector<at::Tensor>& inputs) {
+    const auto type = inputs.empty() ? views.entries.front().scalar_type() : inputs.front().scalar_type();
+    Run run(graph, views, type, Mode::evaluate, true);
+    return run(operation, inputs, false);
+}
+
 std::int64_t samples_at_once(const ModelGraph& graph) {
     constexpr std::int64_t wanted = std::int64_t{1} << 21, least = 16, most = 500;
     std::int64_t largest = 1;
@@ -373,8 +380,12 @@ std::int64_t samples_at_once(const ModelGraph& graph) {
     return fitting >= most ? most : std::max(least, fitting / least * least);
 }
 
-at::Tensor forward(const ModelGraph& graph, const Views& views, const at::Tensor& input, Mode mode,
-                   const Tap& tap, std::size_t last) {
+namespace {
+
+/// `touch(i, inputs, output)` after every operation; what it returns is written.
+template <class Touch>
+at::Tensor run_through(const ModelGraph& graph, const Views& views, const at::Tensor& input, Mode mode,
+                       bool tapped, std::size_t last, const Touch& touch) {
     check_input(graph, views, input);
     const bool to_the_end = last == static_cast<std::size_t>(-1);
     if (!to_the_end && last >= graph.operations.size()) throw std::logic_error("forward: no such operation");
@@ -386,7 +397,7 @@ at::Tensor forward(const ModelGraph& graph, const Views& views, const at::Tensor
     std::vector<int> left = readers;
     std::vector<at::Tensor> values(graph.shapes.size());
     values[0] = input;
-    Run run(graph, views, input.scalar_type(), mode, static_cast<bool>(tap));
+    Run run(graph, views, input.scalar_type(), mode, tapped);
     std::vector<at::Tensor> inputs;
     for (std::size_t i = 0; i < count; ++i) {
         const auto& operation = graph.operations[i];
@@ -394,8 +405,7 @@ at::Tensor forward(const ModelGraph& graph, const Views& views, const at::Tensor
         for (const int value : operation.inputs) inputs.push_back(values[static_cast<std::size_t>(value)]);
         const bool sole_reader =
             operation.inputs.size() == 1 && readers[static_cast<std::size_t>(operation.inputs[0])] == 1;
-        auto output = run(i, inputs, sole_reader);
-        if (tap) tap(i, output);
+        auto output = touch(i, inputs, run(i, inputs, sole_reader));
         // Activations are the bulk of the memory: let each go after its last reader.
         inputs.clear();
         for (const int from : operation.inputs) {
@@ -405,6 +415,22 @@ at::Tensor forward(const ModelGraph& graph, const Views& views, const at::Tensor
         values[static_cast<std::size_t>(operation.output)] = std::move(output);
     }
     return values[static_cast<std::size_t>(graph.operations[count - 1].output)];
+}
+
+}  // namespace
+
+at::Tensor forward(const ModelGraph& graph, const Views& views, const at::Tensor& input, Mode mode,
+                   const Tap& tap, std::size_t last) {
+    return run_through(graph, views, input, mode, static_cast<bool>(tap), last,
+                       [&](std::size_t i, const std::vector<at::Tensor>&, at::Tensor output) {
+                           if (tap) tap(i, output);
+                           return output;
+                       });
+}
+
+at::Tensor forward_edited(const ModelGraph& graph, const Views& views, const at::Tensor& input,
+                          const Edit& edit, std::size_t last) {
+    return run_through(graph, views, input, Mode::evaluate, true, last, edit);
 }
 
 }  // namespace thalweg::model

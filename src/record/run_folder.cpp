@@ -141,6 +141,10 @@ fs::path RunFolder::checkpoint_path(std::int64_t round) const {
     return path_ / "checkpoints" / fmt::format("round-{:05}.pt", round);
 }
 
+fs::path RunFolder::memory_path(std::int64_t round) const {
+    return path_ / "checkpoints" / fmt::format("round-{:05}.server.pt", round);
+}
+
 std::vector<std::int64_t> RunFolder::checkpoints() const {
     std::vector<std::int64_t> rounds;
     std::error_code error;
@@ -155,12 +159,13 @@ void RunFolder::prune_checkpoints(std::int64_t keep) const {
     if (keep <= 0) return;
     const std::vector<std::int64_t> rounds = checkpoints();
     for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < rounds.size(); ++i) {
-        const fs::path old = checkpoint_path(rounds[i]);
-        std::error_code error;
-        fs::remove(old, error);
-        if (error) {
-            throw core::RunError(
-                fmt::format("{}: the old checkpoint cannot be removed: {}", old.string(), error.message()));
+        for (const fs::path& old : {checkpoint_path(rounds[i]), memory_path(rounds[i])}) {
+            std::error_code error;
+            fs::remove(old, error);
+            if (error) {
+                throw core::RunError(fmt::format("{}: the old checkpoint cannot be removed: {}", old.string(),
+                                                 error.message()));
+            }
         }
     }
 }

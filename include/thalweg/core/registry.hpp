@@ -18,6 +18,7 @@ struct PluginInfo {
     std::string help;      ///< one line
     std::string citation;  ///< source, or empty
     Schema options;
+    std::string cost{};  ///< of a stage: its complexity, `O(K · d)`
 };
 
 /// The kinds and plug-ins known to this program, sorted by name.

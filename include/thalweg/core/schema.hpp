@@ -29,6 +29,7 @@ class Option {
         choice,    ///< one of `choices`
         integers,  ///< list of integers
         numbers,   ///< list of numbers
+        texts,     ///< list of texts
         object,    ///< a map with a schema of its own
         objects,   ///< a list of such maps
         plugin,    ///< `name` or `{<selector>: name, option: value…}` of a registered plug-in
@@ -73,6 +74,7 @@ Option text(std::string name, std::string help);
 Option choice(std::string name, std::vector<std::string> choices, std::string help);
 Option integers(std::string name, std::string help);
 Option numbers(std::string name, std::string help);
+Option texts(std::string name, std::string help);
 Option object(std::string name, std::vector<Option> fields, std::string help);
 Option objects(std::string name, std::vector<Option> fields, std::string help);
 Option plugin(std::string name, std::string kind, std::string help, std::string selector = "kind");
@@ -100,6 +102,10 @@ Value resolve(const Schema& schema, const Value& given, const std::string& path,
 /// Resolves one plug-in given by name or by map, see Option::Type::plugin.
 Value resolve_plugin(const std::string& kind, const std::string& selector, const Value& given,
                      const std::string& path);
+
+struct PluginInfo;
+/// A plug-in's options with every default, and what must be given filled with an example of its kind.
+Value example_options(const PluginInfo& info, const std::string& selector = "kind");
 
 /// "unknown stage 'weigth_matching'; did you mean 'weight_matching'? Valid: …"
 std::string unknown_name(const std::string& what, const std::string& given,

@@ -13,6 +13,9 @@ std::string nearest(const std::string& word, const std::vector<std::string>& can
 /// "a, b, c"
 std::string join(const std::vector<std::string>& words, const std::string& separator = ", ");
 
+/// The text without spaces, tabs and line breaks.
+std::string without_blanks(std::string text);
+
 /// `[784, 200]` or `784×200`.
 std::string shape_text(const std::vector<std::int64_t>& shape);
 

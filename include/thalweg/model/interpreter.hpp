@@ -49,6 +49,18 @@ using Tap = std::function<void(std::size_t operation, const at::Tensor& output)>
 at::Tensor forward(const ModelGraph& graph, const Views& views, const at::Tensor& input, Mode mode,
                    const Tap& tap = {}, std::size_t last = static_cast<std::size_t>(-1));
 
+/// Called after operation `operation` with what it read and wrote; what it returns is written in its place.
+using Edit = std::function<at::Tensor(std::size_t operation, const std::vector<at::Tensor>& inputs,
+                                      const at::Tensor& output)>;
+
+/// As `forward` in evaluation mode, up to and with operation `last`, with `edit` between the operations.
+at::Tensor forward_edited(const ModelGraph& graph, const Views& views, const at::Tensor& input,
+                          const Edit& edit, std::size_t last);
+
+/// Runs one operation, in evaluation mode, on values of its inputs' shapes (with the batch axis), whoever made them.
+at::Tensor run_operation(const ModelGraph& graph, const Views& views, std::size_t operation,
+                         const std::vector<at::Tensor>& inputs);
+
 /// How many samples to run forward together where the batch's size is ours to choose (evaluation, statistics): 500, or
 /// fewer, the multiple of 16 (at least 16) with which the graph's largest value takes no more than 8 MiB in float, so that
 /// values stay near the caches. It depends on the graph alone: another batch size gives other bits in BLAS.

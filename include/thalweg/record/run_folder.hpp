@@ -25,6 +25,8 @@ class RunFolder {
 
     const std::filesystem::path& path() const { return path_; }
     std::filesystem::path checkpoint_path(std::int64_t round) const;  ///< checkpoints/round-00012.pt
+    std::filesystem::path memory_path(
+        std::int64_t round) const;  ///< of the server optimizer: round-00012.server.pt
     /// Rounds that have a whole checkpoint, ascending (files with the temporary name do not count).
     std::vector<std::int64_t> checkpoints() const;
     /// Removes all but the newest `keep` checkpoints (0: keeps all).
