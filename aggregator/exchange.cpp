@@ -52,8 +52,11 @@ std::span<std::byte> writable_bytes(const at::Tensor& tensor) {
 
 }  // namespace
 
-void check_updates(const std::vector<Update>& updates, const FusionContext& context) {
-    const auto& layout = *context.graph.layout;
+std::shared_ptr<const model::Layout> layout_of(const Member& member, const FusionContext& context) {
+    return member.graph ? member.graph->layout : context.graph.layout;
+}
+
+void check_updates(const std::vector<Update>& updates, const FusionContext& context, bool any_width) {
     const auto& members = context.members;
     std::size_t next = 0;
     for (std::size_t k = 0; k < members.size(); ++k) {
@@ -69,6 +72,9 @@ void check_updates(const std::vector<Update>& updates, const FusionContext& cont
                                    " is not where its member says");
         }
         const Update& update = updates[next++];
+        if (update.graph != members[k].graph || (update.graph != nullptr && !any_width))
+            throw std::logic_error("an update of other widths than the round's, where none may be");
+        const auto& layout = *layout_of(members[k], context);
         const auto& values = update.parameters.values;
         const auto type = values.defined() ? values.scalar_type() : at::kByte;
         if (!update.parameters.defined() || values.numel() != layout.size() || !values.is_contiguous() ||
@@ -228,16 +234,16 @@ std::vector<double> gather_member_rows(
     return matrix;
 }
 
-model::Parameters broadcast_parameters(const model::Parameters& mine, int root,
-                                       const FusionContext& context) {
+model::Parameters broadcast_parameters(const model::Parameters& mine, int root, const FusionContext& context,
+                                       std::shared_ptr<const model::Layout> layout) {
+    if (layout == nullptr) layout = context.graph.layout;
     auto& communicator = context.communicator;
     if (communicator.size() == 1) return mine;
     const bool is_root = communicator.rank() == root;
     std::byte is_double{static_cast<unsigned char>(is_root && mine.is_double() ? 1 : 0)};
     communicator.broadcast({&is_double, 1}, root);
-    const auto parameters = core::collectively(communicator, [&] {
-        return is_root ? mine : model::Parameters(context.graph.layout, is_double != std::byte{0});
-    });
+    const auto parameters = core::collectively(
+        communicator, [&] { return is_root ? mine : model::Parameters(layout, is_double != std::byte{0}); });
     communicator.broadcast(writable_bytes(parameters.values), root);
     communicator.broadcast(writable_bytes(parameters.counters), root);
     return parameters;

@@ -6,7 +6,7 @@
 #include <type_traits>
 #include <variant>
 
-#include "thalweg/aggregator/statistics.hpp"
+#include "moments.hpp"
 
 namespace thalweg::aggregator {
 
@@ -113,6 +113,42 @@ std::vector<double> ChannelMoments::variance() const {
         result[c] = std::max(0.0, sum_of_squares[c] / count - mean * mean);
     }
     return result;
+}
+
+std::vector<MomentPoint> points_of(const model::ModelGraph& graph,
+                                   const std::vector<std::size_t>& operations) {
+    std::vector<MomentPoint> points;
+    for (const std::size_t operation : operations) points.push_back(moment_point(graph, operation));
+    return points;
+}
+
+std::int64_t row_width(const model::ModelGraph& graph, const std::vector<MomentPoint>& points) {
+    std::int64_t width = 0;
+    for (const auto& point : points) width += 1 + 2 * channels(graph, point);
+    return width;
+}
+
+void write_row(const std::vector<ChannelMoments>& all, std::span<double> row) {
+    auto out = row.begin();
+    for (const auto& moments : all) {
+        *out++ = moments.count;
+        out = std::copy(moments.sum.begin(), moments.sum.end(), out);
+        out = std::copy(moments.sum_of_squares.begin(), moments.sum_of_squares.end(), out);
+    }
+}
+
+std::vector<ChannelMoments> read_row(const model::ModelGraph& graph, const std::vector<MomentPoint>& points,
+                                     std::span<const double> row) {
+    std::vector<ChannelMoments> all(points.size());
+    auto from = row.begin();
+    for (std::size_t i = 0; i < points.size(); ++i) {
+        const auto n = static_cast<std::ptrdiff_t>(channels(graph, points[i]));
+        all[i].count = *from++;
+        all[i].sum.assign(from, from + n);
+        all[i].sum_of_squares.assign(from + n, from + 2 * n);
+        from += 2 * n;
+    }
+    return all;
 }
 
 }  // namespace thalweg::aggregator

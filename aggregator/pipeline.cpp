@@ -4,6 +4,7 @@
 #include <chrono>
 #include <stdexcept>
 #include <utility>
+#include <variant>
 
 #include "thalweg/aggregator/exchange.hpp"
 #include "thalweg/aggregator/stage.hpp"
@@ -41,6 +42,8 @@ void Pipeline::check_order() const {
     const Item* moved = nullptr;    // the last stage that may have left the previous global model's frame
     const Item* changed = nullptr;  // the last alignment that changed what the models compute
     const Item* masking = nullptr;  // the last stage that set a mask nobody has used yet
+    const Item* bent =
+        nullptr;  // the last stage after which the merged model is no plain mean of the clients'
     for (const Item& item : items_) {
         const bool is_reduction = item.traits.kind == StageKind::reduction;
         if (reduction != nullptr && is_reduction) {
@@ -69,8 +72,19 @@ void Pipeline::check_order() const {
         if (moved != nullptr && item.traits.needs_global_frame) {
             item.options.reject(item.name +
                                 " goes by the previous global model coordinate by coordinate, and " +
-                                moved->name + " before it may have moved the updates to another frame. Use " +
-                                "weight_matching with anchor: global before it, or another vote.");
+                                moved->name + " before it may have moved the updates to another frame. Put " +
+                                "weight_matching with anchor: global in its place, or choose options of " +
+                                item.name + " that do not look at the global model.");
+        }
+        if (bent != nullptr && item.traits.needs_linear) {
+            item.options.reject(
+                item.name +
+                " with these options presumes that the merged model is the weighted mean of the "
+                "clients', and after " +
+                bent->name +
+                " it is not. Use a method that measures the merged model (method: sequential), or " +
+                (bent == reduction ? "mean instead of " + bent->name + "."
+                                   : "leave " + bent->name + " out."));
         }
         // What works entry by entry (and so can use masks) may follow a stage that changes the function; what moves
         // channels may not.
@@ -79,9 +93,14 @@ void Pipeline::check_order() const {
                                 ", which changes what they compute. Put it before " + changed->name + ".");
         }
         if (is_alignment(item) && item.traits.changes_frame) moved = &item;
-        if (is_alignment(item) && !item.traits.keeps_function) changed = &item;
+        const bool changes =
+            !item.traits.keeps_function && !item.traits.keeps_decision && !item.traits.plays_clients;
+        if (is_alignment(item) && changes) changed = &item;
         if (is_reduction) reduction = &item;
         if (item.traits.sets_mask) masking = &item;
+        const bool bends =
+            is_alignment(item) ? item.traits.sets_mask || item.traits.sets_own : !item.traits.linear;
+        if (bends) bent = &item;
     }
     if (reduction == nullptr) {
         options_.reject(
@@ -105,6 +124,14 @@ bool Pipeline::permutes() const {
 
 bool Pipeline::changes_frame() const {
     return std::any_of(items_.begin(), items_.end(), [](const Item& i) { return i.traits.changes_frame; });
+}
+
+bool Pipeline::needs_start() const {
+    return std::any_of(items_.begin(), items_.end(), [](const Item& i) { return i.traits.needs_start; });
+}
+
+bool Pipeline::folds_norms() const {
+    return std::any_of(items_.begin(), items_.end(), [](const Item& i) { return i.traits.folds_norms; });
 }
 
 void Pipeline::require_sources(bool holdout, bool clients) const {
@@ -135,23 +162,109 @@ void add_bytes_of_all_ranks(std::vector<StageReport>& reports, core::Communicato
     }
 }
 
+/// The context as later stages see it: all updates of one width, and where the architecture has changed, statistics of that,
+/// and no previous global model.
+struct Adapted {
+    Adapted(const FusionContext& before, const FusionState& state)
+        : architecture(state.architecture),
+          context{.graph = architecture ? architecture->graph : before.graph,
+                  .symmetries = architecture ? architecture->symmetries : before.symmetries,
+                  .communicator = before.communicator,
+                  .seed = before.seed,
+                  .round = before.round,
+                  .members = before.members,
+                  .global = architecture ? nullptr : before.global,
+                  .server = before.server,
+                  .clients = before.clients,
+                  .holdout = before.holdout} {
+        for (Member& member : context.members) member.graph = nullptr;
+        if (!architecture) return;
+        if (before.server != nullptr) server = before.server->for_graph(architecture->graph);
+        if (before.clients != nullptr) clients = before.clients->for_graph(architecture->graph);
+        context.server = server.get();
+        context.clients = clients.get();
+    }
+    std::shared_ptr<const Architecture> architecture;
+    std::unique_ptr<StatisticsSource> server, clients;
+    FusionContext context;
+};
+
 }  // namespace
+
+void Pipeline::require_base(const FusionState& state, const FusionContext& context) const {
+    for (const Item& item : items_) {
+        const auto& updates = state.updates;
+        const bool has_starts = std::all_of(updates.begin(), updates.end(),
+                                            [](const Update& update) { return update.start.defined(); });
+        if (item.traits.needs_start && !has_starts)
+            item.options.reject(
+                item.name +
+                " looks at the models that the clients' trainings started from, and here only the trained "
+                "ones are known (offline: thalweg align has --apply-to)");
+        if (item.traits.needs_base && context.global == nullptr)
+            item.options.reject(
+                item.name +
+                " goes by what training changed in the previous global model, and there is none here: give "
+                "one (offline: --base), or clients.init: shared");
+    }
+}
+
+/// Folded batch norms do nothing as long as their running statistics stay; with others they would normalise once more.
+void Pipeline::require_unfolded(const FusionContext& context) const {
+    const auto& operations = context.graph.operations;
+    const bool any = std::any_of(operations.begin(), operations.end(), [](const model::Operation& operation) {
+        return std::holds_alternative<model::BatchNorm>(operation.kind);
+    });
+    const Item* folding = nullptr;
+    for (const Item& item : items_) {
+        if (any && folding != nullptr && item.traits.recomputes_norms) {
+            item.options.reject(
+                item.name + " takes the statistics of batch norms anew, and " + folding->name +
+                " before it has folded them into the layers they follow, so that the model would "
+                "compute something else. Leave one of the two out, or use a model without batch "
+                "norms.");
+        }
+        if (item.traits.folds_norms) folding = &item;
+    }
+}
+
+/// Updates of several widths need a stage that brings them together before any other looks at them.
+void Pipeline::require_one_width(const FusionContext& context) const {
+    const bool all = std::all_of(context.members.begin(), context.members.end(),
+                                 [](const Member& member) { return member.graph == nullptr; });
+    if (all) return;
+    for (const Item& item : items_) {
+        if (item.traits.takes_any_width) return;
+        if (item.traits.plays_clients) continue;
+        throw core::UsageError(
+            "the models have different widths, and " + item.name +
+            " works on models of one architecture; put optimal_transport or matched_averaging before "
+            "it");
+    }
+}
 
 std::vector<StageReport> Pipeline::run(FusionState& state, const FusionContext& context,
                                        const Observer& observer) const {
     require_sources(context.server != nullptr || context.holdout != nullptr, context.clients != nullptr);
     core::collectively(context.communicator, [&] {
         if (context.members.empty()) throw std::logic_error("a fusion of no models");
-        check_updates(state.updates, context);
+        check_updates(state.updates, context, true);
         refuse_non_finite(state.updates);
+        require_one_width(context);
+        require_base(state, context);
+        require_unfolded(context);
     });
     std::vector<StageReport> reports;
+    std::unique_ptr<Adapted> adapted;  // once updates or architecture are no longer as the context says
     for (std::size_t i = 0; i < items_.size(); ++i) {
         const auto start = std::chrono::steady_clock::now();
         const auto sent = context.communicator.bytes_sent();
         StageReport report;
         report.name = items_[i].name;
-        report.notes = items_[i].stage->apply(state, context);
+        const FusionContext& here = adapted ? adapted->context : context;
+        report.notes = items_[i].stage->apply(state, here);
+        if (state.merged.defined()) refuse_non_finite(state.merged, items_[i].name);
+        if (items_[i].traits.takes_any_width) adapted = std::make_unique<Adapted>(context, state);
         report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
         report.bytes = context.communicator.bytes_sent() - sent;
         reports.push_back(std::move(report));

@@ -69,6 +69,10 @@ core::Value stage_of(const std::string& text) {
 
 }  // namespace
 
+core::Value parse_stage(const std::string& text) {
+    return core::resolve_plugin("stage", "kind", stage_of(trimmed(text)), "stage");
+}
+
 Pipeline Pipeline::parse(const std::string& text) {
     try {
         core::Value stages = core::Value::list();

@@ -3,10 +3,13 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <variant>
 
+#include "moments.hpp"
 #include "thalweg/aggregator/exchange.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/interrupt.hpp"
@@ -48,23 +51,33 @@ std::shared_ptr<const data::SampleSet> limited_to(std::shared_ptr<const data::Sa
 /// Moments of the chunks first, first + stride, …, handed to `use` one chunk after another.
 void chunk_moments(
     const model::ModelGraph& graph, const model::Parameters& parameters, const data::SampleSet& samples,
-    const std::vector<MomentPoint>& points, std::int64_t first, std::int64_t stride,
+    const std::vector<MomentPoint>& points, const StatisticsSource::Mend& mend, std::int64_t first,
+    std::int64_t stride,
     const std::function<void(std::int64_t chunk, const std::vector<ChannelMoments>& moments)>& use) {
     if (points.empty()) return;
+    const auto point_at = [&](std::size_t operation) {
+        const auto found = std::lower_bound(
+            points.begin(), points.end(), operation,
+            [](const MomentPoint& point, std::size_t value) { return point.operation < value; });
+        const bool hit = found != points.end() && found->operation == operation;
+        return hit ? static_cast<std::size_t>(found - points.begin()) : points.size();
+    };
     const auto views = model::views(parameters);
     for_each_batch(
         samples, graph.input_shape(),
         [&](std::int64_t chunk, const at::Tensor& x, const at::Tensor&) {
             std::vector<ChannelMoments> moments(points.size());
-            const auto tap = [&](std::size_t operation, const at::Tensor& output) {
-                const auto found = std::lower_bound(
-                    points.begin(), points.end(), operation,
-                    [](const MomentPoint& point, std::size_t value) { return point.operation < value; });
-                if (found == points.end() || found->operation != operation) return;
-                moments[static_cast<std::size_t>(found - points.begin())].add(output.movedim(found->axis, 1));
+            const auto edit = [&](std::size_t operation, const std::vector<at::Tensor>& inputs,
+                                  const at::Tensor& output) {
+                const std::size_t i = point_at(operation);
+                if (i == points.size()) return output;
+                const bool of_input =
+                    mend && std::holds_alternative<model::BatchNorm>(graph.operations[operation].kind);
+                moments[i].add((of_input ? inputs.front() : output).movedim(points[i].axis, 1));
+                return mend ? mend(i, inputs, output, moments[i]) : output;
             };
-            model::forward(graph, views, parameters.is_double() ? x.to(at::kDouble) : x,
-                           model::Mode::evaluate, tap, points.back().operation);
+            model::forward_edited(graph, views, parameters.is_double() ? x.to(at::kDouble) : x, edit,
+                                  points.back().operation);
             use(chunk, moments);
         },
         model::samples_at_once(graph), first, stride);
@@ -73,50 +86,14 @@ void chunk_moments(
 /// All chunks on this rank. Chunk by chunk and then summed, as of_merged does: the same model has the same bits.
 std::vector<ChannelMoments> all_moments(const model::ModelGraph& graph, const model::Parameters& parameters,
                                         const data::SampleSet& samples,
-                                        const std::vector<MomentPoint>& points) {
+                                        const std::vector<MomentPoint>& points,
+                                        const StatisticsSource::Mend& mend = {}) {
     std::vector<ChannelMoments> total(points.size());
-    chunk_moments(graph, parameters, samples, points, 0, 1,
+    chunk_moments(graph, parameters, samples, points, mend, 0, 1,
                   [&](std::int64_t, const std::vector<ChannelMoments>& moments) {
                       for (std::size_t i = 0; i < total.size(); ++i) total[i].add(moments[i]);
                   });
     return total;
-}
-
-std::vector<MomentPoint> points_of(const model::ModelGraph& graph,
-                                   const std::vector<std::size_t>& operations) {
-    std::vector<MomentPoint> points;
-    for (const std::size_t operation : operations) points.push_back(moment_point(graph, operation));
-    return points;
-}
-
-/// Numbers in a row for all points: of each [count, sums, sums of squares].
-std::int64_t row_width(const model::ModelGraph& graph, const std::vector<MomentPoint>& points) {
-    std::int64_t width = 0;
-    for (const auto& point : points) width += 1 + 2 * channels(graph, point);
-    return width;
-}
-
-void write_row(const std::vector<ChannelMoments>& all, std::span<double> row) {
-    auto out = row.begin();
-    for (const auto& moments : all) {
-        *out++ = moments.count;
-        out = std::copy(moments.sum.begin(), moments.sum.end(), out);
-        out = std::copy(moments.sum_of_squares.begin(), moments.sum_of_squares.end(), out);
-    }
-}
-
-std::vector<ChannelMoments> read_row(const model::ModelGraph& graph, const std::vector<MomentPoint>& points,
-                                     std::span<const double> row) {
-    std::vector<ChannelMoments> all(points.size());
-    auto from = row.begin();
-    for (std::size_t i = 0; i < points.size(); ++i) {
-        const auto n = static_cast<std::ptrdiff_t>(channels(graph, points[i]));
-        all[i].count = *from++;
-        all[i].sum.assign(from, from + n);
-        all[i].sum_of_squares.assign(from + n, from + 2 * n);
-        from += 2 * n;
-    }
-    return all;
 }
 
 class ServerStatistics final : public StatisticsSource {
@@ -133,20 +110,20 @@ class ServerStatistics final : public StatisticsSource {
 
     std::string name() const override { return "server"; }
     const model::ModelGraph& graph() const override { return graph_; }
+    std::shared_ptr<const data::SampleSet> samples_of(const Update&) const override { return samples_; }
 
     std::vector<ChannelMoments> of_update(const Update& update,
                                           const std::vector<std::size_t>& operations) override {
         return all_moments(graph_, update.parameters, *samples_, points_of(graph_, operations));
     }
 
-    using StatisticsSource::of_merged;
-    std::vector<ChannelMoments> of_merged(const model::Parameters& merged,
+    std::vector<ChannelMoments> of_mended(const model::Parameters& merged,
                                           const std::vector<MomentPoint>& points, const std::vector<Member>&,
-                                          const std::vector<double>&) override {
+                                          const std::vector<double>&, const Mend& mend) override {
         const std::int64_t width = row_width(graph_, points), chunks = chunks_of(*samples_, graph_);
         const auto rows =
             core::gather_rows(communicator_, chunks, width, [&](std::int64_t chunk, std::span<double> row) {
-                chunk_moments(graph_, merged, *samples_, points, chunk, chunks,
+                chunk_moments(graph_, merged, *samples_, points, mend, chunk, chunks,
                               [&](std::int64_t, const auto& moments) { write_row(moments, row); });
             });
         std::vector<ChannelMoments> total(points.size());
@@ -159,8 +136,14 @@ class ServerStatistics final : public StatisticsSource {
         return total;
     }
 
+    std::unique_ptr<StatisticsSource> for_graph(const model::ModelGraph& graph) const override {
+        return std::make_unique<ServerStatistics>(graph, samples_, communicator_);
+    }
     std::unique_ptr<StatisticsSource> limited(std::int64_t limit) const override {
         return std::make_unique<ServerStatistics>(graph_, limited_to(samples_, limit), communicator_);
+    }
+    std::unique_ptr<StatisticsSource> disturbed(double, std::uint64_t, std::int64_t) const override {
+        return std::make_unique<ServerStatistics>(*this);
     }
 
   private:
@@ -178,22 +161,29 @@ class ClientStatistics final : public StatisticsSource {
 
     std::string name() const override { return "clients"; }
     const model::ModelGraph& graph() const override { return graph_; }
+    std::shared_ptr<const data::SampleSet> samples_of(const Update& update) const override {
+        return part(update.client);
+    }
 
     std::vector<ChannelMoments> of_update(const Update& update,
                                           const std::vector<std::size_t>& operations) override {
-        return all_moments(graph_, update.parameters, *part(update.client), points_of(graph_, operations));
+        const auto points = points_of(graph_, operations);
+        auto moments = all_moments(graph_, update.parameters, *part(update.client), points);
+        disturb(moments, points, update.client, "own");
+        return moments;
     }
 
-    using StatisticsSource::of_merged;
-    std::vector<ChannelMoments> of_merged(const model::Parameters& merged,
+    std::vector<ChannelMoments> of_mended(const model::Parameters& merged,
                                           const std::vector<MomentPoint>& points,
                                           const std::vector<Member>& members,
-                                          const std::vector<double>& weights) override {
+                                          const std::vector<double>& weights, const Mend& mend) override {
         if (weights.size() != members.size()) throw std::logic_error("a weight for each member");
         const std::int64_t width = row_width(graph_, points);
         const auto rows =
             gather_member_rows(communicator_, members, width, [&](std::size_t k, std::span<double> row) {
-                write_row(all_moments(graph_, merged, *part(members[k].client), points), row);
+                auto moments = all_moments(graph_, merged, *part(members[k].client), points, mend);
+                disturb(moments, points, members[k].client, "merged");
+                write_row(moments, row);
             });
         std::vector<ChannelMoments> total(points.size());
         for (std::size_t i = 0; i < points.size(); ++i) {
@@ -213,12 +203,42 @@ class ClientStatistics final : public StatisticsSource {
         return total;
     }
 
+    std::unique_ptr<StatisticsSource> for_graph(const model::ModelGraph& graph) const override {
+        return std::make_unique<ClientStatistics>(graph, samples_, communicator_, limit_);
+    }
     std::unique_ptr<StatisticsSource> limited(std::int64_t limit) const override {
         const std::int64_t both = limit == 0 || (limit_ != 0 && limit_ < limit) ? limit_ : limit;
-        return std::make_unique<ClientStatistics>(graph_, samples_, communicator_, both);
+        auto result = std::make_unique<ClientStatistics>(*this);
+        result->limit_ = both;
+        return result;
+    }
+    std::unique_ptr<StatisticsSource> disturbed(double noise, std::uint64_t seed,
+                                                std::int64_t round) const override {
+        auto result = std::make_unique<ClientStatistics>(*this);
+        result->noise_ = noise;
+        result->seed_ = seed;
+        result->round_ = round;
+        return result;
     }
 
   private:
+    /// Another draw for every message: whose model it is of, and which operations.
+    void disturb(std::vector<ChannelMoments>& all, const std::vector<MomentPoint>& points,
+                 std::int64_t client, std::string message) const {
+        if (noise_ == 0) return;
+        for (const auto& point : points) message.append(1, ' ').append(std::to_string(point.operation));
+        core::Random random(seed_, "moment noise, " + message, round_, client);
+        for (auto& moments : all) {
+            const auto mean = moments.mean(), variance = moments.variance();
+            for (std::size_t c = 0; c < mean.size(); ++c) {
+                const double m = mean[c] + noise_ * std::sqrt(variance[c]) * random.normal();
+                const double v = variance[c] * std::max(0.0, 1 + noise_ * random.normal());
+                moments.sum[c] = m * moments.count;
+                moments.sum_of_squares[c] = (v + m * m) * moments.count;
+            }
+        }
+    }
+
     /// The means of `mine`, times the weight; counts are summed.
     static void add_weighted(ChannelMoments& total, const ChannelMoments& mine, double weight) {
         total.count += mine.count;
@@ -241,6 +261,9 @@ class ClientStatistics final : public StatisticsSource {
     Samples samples_;
     core::Communicator& communicator_;
     std::int64_t limit_;
+    double noise_ = 0;
+    std::uint64_t seed_ = 0;
+    std::int64_t round_ = 0;
 };
 
 }  // namespace

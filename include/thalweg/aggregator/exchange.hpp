@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -13,9 +14,13 @@
 
 namespace thalweg::aggregator {
 
+/// The layout of a member's update.
+std::shared_ptr<const model::Layout> layout_of(const Member& member, const FusionContext& context);
+
 /// std::logic_error unless `updates` are exactly those of the context's members that this rank owns, in their order
-/// (increasing client ids), with vectors and masks of the layout's length. Not collective.
-void check_updates(const std::vector<Update>& updates, const FusionContext& context);
+/// (increasing client ids), with vectors and masks of their layouts' lengths, all the round's unless `any_width`. Not
+/// collective.
+void check_updates(const std::vector<Update>& updates, const FusionContext& context, bool any_width = false);
 
 /// The part [first, second) of 0…size that `rank` of `ranks` works on.
 std::pair<std::int64_t, std::int64_t> slice_of(std::int64_t size, int rank, int ranks);
@@ -73,7 +78,9 @@ std::vector<double> gather_member_rows(
     core::Communicator& communicator, const std::vector<Member>& members, std::int64_t width,
     const std::function<void(std::size_t k, std::span<double> row)>& compute);
 
-/// One model from rank `root` to all; `mine` counts on `root` only and is returned there as it is. Collective.
-model::Parameters broadcast_parameters(const model::Parameters& mine, int root, const FusionContext& context);
+/// One model from rank `root` to all; `mine` counts on `root` only and is returned there as it is. `layout`: the model's,
+/// where it is not the round's. Collective.
+model::Parameters broadcast_parameters(const model::Parameters& mine, int root, const FusionContext& context,
+                                       std::shared_ptr<const model::Layout> layout = nullptr);
 
 }  // namespace thalweg::aggregator

@@ -20,9 +20,13 @@ struct RepairOptions {
     enum class Average { deviation, variance };
     /// Means and deviations, deviations only (RESCALE: the mean stays where it is), means only (RESHIFT).
     enum class Mode { repair, rescale, reshift };
+    /// Layer after layer, each measured after those before it have been mended; all layers measured in one pass that mends
+    /// on the way; or from the ends' joint moments, without a pass of the merged model.
+    enum class Method { sequential, one_pass, closed_form };
     Target target = Target::within;
     Average average = Average::deviation;
     Mode mode = Mode::repair;
+    Method method = Method::sequential;
     bool classifier = false;  ///< the last affine layer, whose pre-activations are the logits, as well
     /// The sums of residual blocks as well, see repair(). The stage's default is true; here it is false, for callers that
     /// have the moments of layers only.
@@ -31,6 +35,8 @@ struct RepairOptions {
     /// Of the texts that configurations use: `within|pooled`, `std|variance`, `repair|rescale|reshift`.
     static RepairOptions from(const std::string& target, const std::string& average, const std::string& mode,
                               bool classifier, bool residual = false);
+    /// `sequential|one_pass|closed_form`
+    static Method method_of(const std::string& method);
 };
 
 /// The operations whose outputs are repaired, in order: the linear and convolution layers that something reads besides
@@ -46,6 +52,9 @@ std::vector<double> finisher_weights(const std::string& option, const FusionStat
 struct EndMoments {
     std::vector<std::size_t> operations;
     std::vector<std::vector<ChannelMoments>> ends;  ///< [end][i] belongs to operations[i]
+    /// [end][i][channel]: false where the end has no such channel (its mask leaves out all that makes it, as
+    /// matched_averaging does): its moments there count in no average. Empty: all have all.
+    std::vector<std::vector<std::vector<bool>>> held{};
 };
 
 /// Every update's own moments, in the members' order, after one pass over the source's data each and one exchange.
@@ -65,7 +74,7 @@ struct RepairReport {
 };
 
 /// REPAIR (Jordan, Sedghi, Saukh, Entezari & Neyshabur, ICLR 2023): gives every channel of every repaired pre-activation
-/// the mean μ* = Σ w_k μ_k and the deviation σ* of the ends, by W ← W·σ*/√v, b ← μ* + (b − m)·σ*/√v with the merged
+/// the mean μ* = Σ w_k μ_k and the deviation σ* of the ends (of those that have the channel, see EndMoments::held), by W ← W·σ*/√v, b ← μ* + (b − m)·σ*/√v with the merged
 /// model's own moments m, v. From input to output: each layer is measured after those before it have been mended. Batch
 /// norms' running statistics are recomputed in the same pass, as reset_batch_norm does.
 ///
@@ -92,16 +101,41 @@ RepairReport repair(model::Parameters& merged, const EndMoments& ends, const Fus
                     StatisticsSource& source, const std::vector<double>& weights,
                     const RepairOptions& options);
 
-/// The same with the ends' moments taken from `state.updates`. Collective.
+/// REPAIR in one pass over the source's data, as the source's program does it: every layer's output is given the ends'
+/// moments chunk by chunk on its way through the net (a batch norm in training mode behind each layer), so that later
+/// layers see mended inputs; what was measured over all chunks is folded in at the end. The chunks' own moments differ a
+/// little from all samples', and so does the result from repair()'s. Batch norms see their chunk's statistics and are
+/// recomputed. Residual sums are not mended and counted as left. One exchange in all. Collective.
+RepairReport repair_in_one_pass(model::Parameters& merged, const EndMoments& ends,
+                                const FusionContext& context, StatisticsSource& source,
+                                const std::vector<double>& weights, const RepairOptions& options);
+
+/// REPAIR without a pass of the merged model (Jordan et al., the paper's closed form, for any number of models): where all
+/// models' inputs agree, the merged pre-activation is Σ w_k z_k, whose moments follow from the ends' on the same samples
+/// (for two models from σ_A, σ_B and their correlation). Every layer is folded by what it predicts. The sum has the
+/// reduction's weights (state.weights; where they are empty, `weights`), and holds for reductions that are linear
+/// (StageTraits::linear). Needs all models on one set of samples: `samples`, the server's; a rank holds the whole cohort.
+/// Residual sums as in one pass. Collective.
+RepairReport repair_in_closed_form(model::Parameters& merged, const FusionState& state,
+                                   const EndMoments& ends, const FusionContext& context,
+                                   const data::SampleSet& samples, const std::vector<double>& weights,
+                                   const RepairOptions& options);
+
+/// By `options.method`, with the ends' moments taken from `state.updates`. Collective.
 RepairReport repair(model::Parameters& merged, const FusionState& state, const FusionContext& context,
                     StatisticsSource& source, const std::vector<double>& weights,
                     const RepairOptions& options);
 
-/// Recomputes the running means and (unbiased) variances of all batch norms of `merged`, in place, from input to output,
-/// as population statistics over all of the source's data. A batch norm that reads the graph's input keeps its averaged
-/// statistics: the input does not depend on the model. Returns how many were recomputed. Collective.
+/// Recomputes the running means and (unbiased) variances of all batch norms of `merged`, in place, from input to output
+/// (Izmailov et al., *Averaging Weights Leads to Wider Optima*, UAI 2018, algorithm 1's last line). Departures: population
+/// statistics over all of the source's data, each norm after those before it, where the source runs one pass in training
+/// mode and averages over its batches; and a batch norm that reads the graph's input keeps its averaged statistics, since
+/// the input does not depend on the model. Returns how many were recomputed. Collective.
 std::int64_t reset_batch_norm(model::Parameters& merged, const FusionContext& context,
                               StatisticsSource& source, const std::vector<double>& weights);
+
+/// How many samples a source's statistics are of: the server's, or those of all clients together. Collective.
+double samples_seen(const FusionState& state, const FusionContext& context, const StatisticsSource& source);
 
 /// The source that a stage's option `statistics` (`server` or `clients`) names, or UsageError when there is none.
 StatisticsSource& source_of(const std::string& statistics, const FusionContext& context);

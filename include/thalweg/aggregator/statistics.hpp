@@ -40,14 +40,17 @@ MomentPoint moment_point(const model::ModelGraph& graph, std::size_t operation);
 /// How many channels are there.
 std::int64_t channels(const model::ModelGraph& graph, const MomentPoint& point);
 
-/// Somebody's data, seen through channel moments. An interface of the aggregator's: the server's hold-out, or the
-/// clients through the backend. No sample passes through it but `for_each_batch` of the server's own.
+/// Somebody's data. An interface of the aggregator's: the server's hold-out, or the clients through the backend. What
+/// leaves a client are statistics: channel moments, and what a reduction computes of `samples_of`; never a sample.
 class StatisticsSource {
   public:
     virtual ~StatisticsSource() = default;
     /// `server` or `clients`
     virtual std::string name() const = 0;
     virtual const model::ModelGraph& graph() const = 0;
+    /// The samples that an update's client computes on: the server's, the same for all, or its own. On the update's rank,
+    /// where what is computed on them stands for what the client computes and sends; not collective.
+    virtual std::shared_ptr<const data::SampleSet> samples_of(const Update& update) const = 0;
     /// Moments of the outputs of `operations` (increasing indexes), each at its moment_point, in the update's own model,
     /// in one pass. On the update's rank; not collective.
     virtual std::vector<ChannelMoments> of_update(const Update& update,
@@ -56,15 +59,33 @@ class StatisticsSource {
     /// data, in one pass. For `clients` each client's moments weigh w_k (m = Σ w_k m_k, v = Σ w_k (v_k + m_k²) − m²), given as sums
     /// over as many values as all clients have together; for `server` members and weights do not matter. Collective,
     /// the same result on every rank and any number of ranks.
-    virtual std::vector<ChannelMoments> of_merged(const model::Parameters& merged,
+    std::vector<ChannelMoments> of_merged(const model::Parameters& merged,
+                                          const std::vector<MomentPoint>& points,
+                                          const std::vector<Member>& members,
+                                          const std::vector<double>& weights) {
+        return of_mended(merged, points, members, weights, {});
+    }
+    /// As of_merged, but values are mended on the way, chunk by chunk: `mend` gets a point's number, what its operation
+    /// read and wrote and the chunk's moments there, and returns what shall stand in its place. At a batch norm the moments
+    /// are those of what it reads. One pass, and one exchange. Collective, as of_merged.
+    using Mend = std::function<at::Tensor(std::size_t point, const std::vector<at::Tensor>& inputs,
+                                          const at::Tensor& output, const ChannelMoments& moments)>;
+    virtual std::vector<ChannelMoments> of_mended(const model::Parameters& merged,
                                                   const std::vector<MomentPoint>& points,
                                                   const std::vector<Member>& members,
-                                                  const std::vector<double>& weights) = 0;
+                                                  const std::vector<double>& weights, const Mend& mend) = 0;
     /// The same of one operation at its moment_point. Collective.
     ChannelMoments of_merged(const model::Parameters& merged, std::size_t operation,
                              const std::vector<Member>& members, const std::vector<double>& weights);
+    /// The same source for models of another architecture, which must outlive it.
+    virtual std::unique_ptr<StatisticsSource> for_graph(const model::ModelGraph& graph) const = 0;
     /// The same source looking at no more than the first `limit` samples of the server's, or of each client's (0: all).
     virtual std::unique_ptr<StatisticsSource> limited(std::int64_t limit) const = 0;
+    /// The same source whose clients disturb what they send: every mean by `noise` standard deviations of its channel, every
+    /// variance by the factor 1 + `noise` (not below 0), both times normal numbers of (seed, round, client). The server's
+    /// own statistics are not sent and stay as they are. A study of privacy, no proof of it.
+    virtual std::unique_ptr<StatisticsSource> disturbed(double noise, std::uint64_t seed,
+                                                        std::int64_t round) const = 0;
 };
 
 /// The server's hold-out: the same samples for every model, in chunks of model::samples_at_once that are combined in index order. Keeps

@@ -3,9 +3,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "thalweg/model/graph.hpp"
 #include "thalweg/model/parameters.hpp"
 
 namespace thalweg::aggregator {
@@ -22,13 +24,19 @@ struct Update {
     /// The client's model as it was before a stage changed its function (attenuated signs): what finishers and measures
     /// take for the client's; undefined: `parameters`.
     model::Parameters own{};
+    /// The model the client's training started from; undefined unless the pipeline needs it (StageTraits::needs_start).
+    model::Parameters start{};
+    /// The client's own architecture where it is not the round's (other widths); its parameters are of that until a stage
+    /// brings them to the round's widths. nullptr: the round's.
+    std::shared_ptr<const model::ModelGraph> graph{};
 };
 
 /// A client of the round as every rank knows it.
 struct Member {
     std::int64_t client = 0;
     std::int64_t samples = 0;
-    int owner = 0;  ///< rank that holds its update
+    int owner = 0;                                     ///< rank that holds its update
+    std::shared_ptr<const model::ModelGraph> graph{};  ///< as the update has it, on every rank
 };
 
 enum class Weighting { samples, uniform };
