@@ -1,56 +1,47 @@
 #include <memory>
 
-#include "matching_support.hpp"
-#include "thalweg/aggregator/matching.hpp"
-#include "thalweg/aggregator/stage.hpp"
-#include "thalweg/core/error.hpp"
+#include "matching_stage.hpp"
 
 namespace thalweg::aggregator {
 namespace {
 
-class ActivationMatching final : public PerUpdateStage {
+class ActivationMatching final : public MatchingStage {
   public:
-    explicit ActivationMatching(const core::Value& options) : anchor_(options["anchor"].as_text()) {}
-
-    StageTraits traits() const override {
-        return {.kind = StageKind::per_update,
-                .keeps_function = true,
-                .permutes = true,
-                .changes_frame = anchor_ != "global",
-                .needs_anchor = true,
-                .needs_holdout = true,
-                .min_holdout = 2};  // correlations of one sample do not exist
+    explicit ActivationMatching(const core::Value& options)
+        : MatchingStage("activation_matching", options, true) {
+        using Kernel = ActivationMatchingOptions::Kernel;
+        options_.kernel = options["kernel"].as_text() == "cosine" ? Kernel::cosine : Kernel::correlation;
+        options_.flips = options["flips"].as_bool();
     }
 
-  protected:
-    std::string anchor() const override { return anchor_; }
+    StageTraits traits() const override {
+        auto traits = MatchingStage::traits();
+        traits.min_holdout = 2;  // correlations of one sample do not exist
+        return traits;
+    }
 
-    void treat(Update& update, const model::Parameters& anchor, const FusionContext& context) const override {
-        if (context.holdout == nullptr) {
-            throw core::UsageError(
-                "the stage activation_matching looks at samples of the server's, and there are none: set "
-                "data.holdout, "
-                "or use weight_matching, which needs none");
-        }
-        const MatchResult match = activation_matching(context.graph, context.symmetries, anchor,
-                                                      update.parameters, *context.holdout);
-        permute_update(update, context.symmetries, match.permutations);
+    MatchResult match(const MatchTask& task, core::Random&) const override {
+        return activation_matching(task.graph, task.symmetries, task.a, task.b, *task.samples, options_);
     }
 
   private:
-    std::string anchor_;
+    ActivationMatchingOptions options_;
 };
 
 const StageRegistration registration{
     {.kind = "stage",
      .name = "activation_matching",
      .help = "permutes every update's channels so that they fire with the anchor's on the server's samples",
-     .citation = "Li et al., Convergent Learning, 2015; Jordan et al., REPAIR, ICLR 2023",
-     .options = {core::choice(
-                     "anchor", {"global", "first", "largest"},
-                     "what to align to: the previous global model (in round 1 the first client's), the "
-                     "update of the lowest client id, or that of the client with most samples")
-                     .by_default("global")}},
+     .citation =
+         "Li et al., Convergent Learning, 2015; Jordan et al., REPAIR, ICLR 2023; cosine: Benzing et al., "
+         "Random initialisations performing above chance, 2022",
+     .options = MatchingStage::options(
+         {core::choice("kernel", {"correlation", "cosine"},
+                       "channels are compared by Pearson's correlation, or by the cosine of their values")
+              .by_default("correlation"),
+          core::boolean("flips", "channels between odd activations (tanh) may change sign as well")
+              .by_default(true)}),
+     .cost = "a forward pass of both models over the samples and O(n² · samples · positions) a group"},
     [](const core::Value& options) { return std::make_unique<ActivationMatching>(options); }};
 
 }  // namespace

@@ -2,13 +2,15 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "thalweg/aggregator/update.hpp"
+#include "thalweg/aggregator/stage.hpp"
 #include "thalweg/model/graph.hpp"
 #include "thalweg/symmetry/assignment.hpp"
+#include "thalweg/symmetry/flips.hpp"
 #include "thalweg/symmetry/symmetry.hpp"
 
 namespace thalweg::aggregator {
@@ -29,8 +31,17 @@ std::vector<std::pair<std::size_t, symmetry::Permutation>> best_blocks(const sym
                                                                        const std::vector<std::size_t>& groups,
                                                                        const std::vector<at::Tensor>& gains);
 
-/// The update in its new frame: its parameters permuted, and its mask with them.
-void permute_update(Update& update, const symmetry::Symmetries& symmetries,
-                    const symmetry::Permutations& permutations);
+/// The update in its new frame: its parameters moved, and what belongs to them: its mask, and the model it started from.
+void move_update(Update& update, const FusionContext& context, const symmetry::Element& element);
+
+/// One element a member, each computed by one rank (`compute(k)`), the same on every rank
+/// afterwards. Collective; errors are agreed on.
+std::vector<symmetry::Element> gather_elements(core::Communicator& communicator,
+                                               const symmetry::Symmetries& symmetries, std::size_t count,
+                                               const std::function<symmetry::Element(std::size_t)>& compute);
+
+/// Moves this rank's updates, each by its member's element. Collective.
+void move_updates(FusionState& state, const FusionContext& context,
+                  const std::vector<symmetry::Element>& elements);
 
 }  // namespace thalweg::aggregator

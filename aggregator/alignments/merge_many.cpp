@@ -29,38 +29,44 @@ class RunningSum {
     at::Tensor sum_;
 };
 
-bool moves_nothing(const symmetry::Permutations& permutations) {
-    return std::all_of(permutations.begin(), permutations.end(), symmetry::is_identity);
+bool moves_nothing(const MatchResult& match) {
+    return std::all_of(match.permutations.begin(), match.permutations.end(), symmetry::is_identity) &&
+           std::all_of(match.signs.begin(), match.signs.end(),
+                       [](const auto& signs) { return signs.empty(); });
 }
 
 }  // namespace
 
-std::vector<symmetry::Permutations> merge_many(const model::ModelGraph& graph,
-                                               const symmetry::Symmetries& symmetries,
-                                               const std::vector<model::Parameters>& models,
-                                               const std::vector<double>& weights, core::Random& random,
-                                               int max_iterations) {
+std::vector<symmetry::Element> merge_many(const model::ModelGraph& graph,
+                                          const symmetry::Symmetries& symmetries,
+                                          const std::vector<model::Parameters>& models,
+                                          const std::vector<double>& weights, core::Random& random,
+                                          int max_iterations, core::Communicator* communicator) {
     if (models.size() != weights.size()) throw std::logic_error("merge_many: one weight a model");
-    std::vector<symmetry::Permutations> total(models.size(), symmetry::identity(symmetries));
+    std::vector<symmetry::Element> total(models.size(), {symmetry::identity(symmetries)});
     if (models.size() < 2) return total;
     for (const model::Parameters& model : models) require_same_layout(graph, models.front(), model);
 
+    const symmetry::Flips flips(graph, symmetries);
     std::vector<model::Parameters> moved = models;
     RunningSum sum(moved, weights);
+    WeightMatchingOptions options;
+    options.flips = flips.any();
+    options.communicator = communicator;
     bool any_moved = true;
     for (int iteration = 0; any_moved && iteration < max_iterations; ++iteration) {
         any_moved = false;
         for (const std::int64_t next : random.permutation(static_cast<std::int64_t>(models.size()))) {
             const auto k = static_cast<std::size_t>(next);
-            core::check_interrupt();
+            if (communicator == nullptr) core::check_interrupt();
             if (weights[k] >= 1.0) continue;  // the others weigh nothing
             const model::Parameters others = sum.mean_without(moved[k], weights[k]);
-            const MatchResult match = weight_matching(graph, symmetries, others, moved[k], random);
-            if (moves_nothing(match.permutations)) continue;
+            const MatchResult match = weight_matching(graph, symmetries, others, moved[k], random, options);
+            if (moves_nothing(match)) continue;
             any_moved = true;
-            total[k] = symmetry::compose(total[k], match.permutations);
+            total[k] = flips.compose(total[k], {match.permutations, match.signs});
             sum.add(moved[k], -weights[k]);
-            moved[k] = symmetry::permute(models[k], symmetries, total[k]);
+            moved[k] = flips.apply(models[k], symmetries, total[k]);
             sum.add(moved[k], weights[k]);
         }
     }

@@ -45,7 +45,8 @@ class SignAlignment final : public Stage {
                 .keeps_function = mode_ != SignMode::attenuate,
                 .sets_mask = mode_ == SignMode::elect,
                 .uses_mask = true,
-                .needs_global_frame = vote_ == Vote::global};
+                .needs_global_frame = vote_ == Vote::global,
+                .sets_own = mode_ == SignMode::attenuate};
     }
 
     StageNotes apply(FusionState& state, const FusionContext& context) const override;
@@ -214,7 +215,8 @@ const StageRegistration registration{
                      .by_default(0.5),
                  core::choice("weights", {"samples", "uniform"},
                               "what a client's vote counts: its samples, or all alike")
-                     .by_default("samples")}},
+                     .by_default("samples")},
+     .cost = "O(K · d ÷ ranks) after one exchange"},
     [](const core::Value& options) { return std::make_unique<SignAlignment>(options); }};
 
 }  // namespace

@@ -3,9 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
+#include <optional>
+#include <span>
 #include <string>
 #include <utility>
 
+#include "kept_gains.hpp"
 #include "matching_support.hpp"
 #include "thalweg/aggregator/matching.hpp"
 #include "thalweg/core/error.hpp"
@@ -19,32 +23,6 @@ using symmetry::AxisUse;
 using symmetry::Permutation;
 using symmetry::Permutations;
 
-/// The places where a group acts on an entry, channel by channel: [size, everything else].
-at::Tensor unfold(const at::Tensor& entry, const AxisUse& use, std::int64_t size) {
-    const auto channelwise = [&](const at::Tensor& axis_first) {
-        return axis_first.reshape({size, use.each * (axis_first.numel() / axis_first.size(0))});
-    };
-    if (use.slabs > 0) {  // [slab, row in it, …, place, …] → [slab, place, …]
-        const std::int64_t inside = size / static_cast<std::int64_t>(use.slab_of.size());
-        const at::Tensor slabs =
-            entry.unflatten(0, {use.slabs, entry.size(0) / use.slabs}).movedim(use.axis + 1, 1);
-        std::vector<at::Tensor> blocks;
-        for (std::size_t block = 0; block < use.slab_of.size(); ++block) {
-            const auto first = use.places.begin() + static_cast<std::ptrdiff_t>(block) * inside;
-            blocks.push_back(slabs[use.slab_of[block]].index_select(
-                0, at::tensor(std::vector<std::int64_t>(first, first + inside), at::kLong)));
-        }
-        return channelwise(at::cat(blocks, 0));
-    }
-    const auto length = static_cast<std::int64_t>(use.places.size());
-    if (const auto first = use.run()) {
-        const at::Tensor places = entry.narrow(use.axis, *first, length);
-        if (use.each == 1) return channelwise(places.movedim(use.axis, 0));
-        return places.unflatten(use.axis, {size, use.each}).movedim(use.axis, 0).reshape({size, -1});
-    }
-    return channelwise(entry.index_select(use.axis, at::tensor(use.places, at::kLong)).movedim(use.axis, 0));
-}
-
 /// Rows in blocks as `permutation` has moved them, put back where each block came from.
 at::Tensor by_source(const at::Tensor& rows, const symmetry::Group& group, const Permutation& permutation) {
     const std::int64_t inside = group.size / group.blocks;
@@ -57,22 +35,32 @@ at::Tensor by_source(const at::Tensor& rows, const symmetry::Group& group, const
         .flatten(0, 1);
 }
 
+/// The model with its biases times √weight, so that their products count `weight`.
+model::Parameters with_biases(const model::Parameters& model, double weight) {
+    if (weight == 1) return model;
+    model::Parameters scaled = model.clone();
+    const auto& entries = model.layout->entries();
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+        if (entries[i].role == model::Role::bias) scaled.view(i).mul_(std::sqrt(weight));
+    }
+    return scaled;
+}
+
 /// Coordinate descent from one starting point: algorithm 1 of Git Re-Basin. A coordinate is a group, or the groups of a
 /// bond, whose blocks move together.
 class Descent {
   public:
-    Descent(const symmetry::Symmetries& symmetries, const model::Parameters& a, const model::Parameters& b);
-    MatchResult run(Permutations start, core::Random& random, const WeightMatchingOptions& options);
+    /// `flips` may be null: no signs.
+    Descent(const symmetry::Symmetries& symmetries, const model::Parameters& a, const model::Parameters& b,
+            const symmetry::Flips* flips, const WeightMatchingOptions& options);
+    MatchResult run(Permutations start, core::Random& random);
 
   private:
-    /// What one tensor has to say about a group: A's channels, and B's with all other groups permuted; [size, rest].
-    struct Operands {
-        at::Tensor a, b;
-    };
     struct Member {
         std::size_t group;
         std::vector<AxisUse> uses;          ///< on trainable entries
         symmetry::AssignmentSolver solver;  ///< keeps its prices from sweep to sweep
+        std::optional<KeptGains> kept;      ///< where one assignment on kept gains solves it
     };
     struct Coordinate {
         std::vector<Member> members;
@@ -86,31 +74,49 @@ class Descent {
 
     void add_to_coordinate(std::size_t group, std::map<int, std::size_t>& of_bond);
     void find_neighbours();
+    std::vector<std::int64_t> order(core::Random& random) const;
     bool improve(Coordinate& coordinate, double threshold);
+    bool improve_with_signs(Member& member, double threshold);
     bool improve_channels(Coordinate& coordinate, Member& member, double threshold);
     bool improve_blocks(Coordinate& coordinate, double threshold);
-    std::vector<Operands> operands(const Member& member, const std::vector<std::size_t>& except,
+    std::vector<GainTerm> operands(const Member& member, const std::vector<std::size_t>& except,
                                    const std::vector<std::size_t>& leave_out) const;
-    at::Tensor gain_of(const symmetry::Group& group, const std::vector<Operands>& terms) const;
-    double improvement(const std::vector<Operands>& operands, const Permutation& from,
-                       const Permutation& to) const;
+    at::Tensor gains(Member& member, std::vector<GainTerm>& terms);
+    bool take(Member& member, const at::Tensor& gain, const std::vector<GainTerm>& terms,
+              const Permutation& best, const std::vector<double>& signs, double threshold);
+    void forget_gains();
+    at::Tensor gain_of(const symmetry::Group& group, const std::vector<GainTerm>& terms) const;
+    static void normalise(std::vector<GainTerm>& terms, at::Tensor GainTerm::*side);
     double objective_on(const std::vector<std::size_t>& entries) const;
     bool accept(const Coordinate& coordinate,
                 const std::vector<std::pair<std::size_t, Permutation>>& proposal, double threshold);
 
     const symmetry::Symmetries& symmetries_;
-    const model::Parameters& a_;
-    const model::Parameters& b_;
+    const model::Parameters a_, given_;
+    const symmetry::Flips* flips_;
+    WeightMatchingOptions options_;
     std::vector<Coordinate> coordinates_;
     Permutations permutations_;
+    model::Parameters b_;  ///< as it was given, under the signs found so far
+    std::vector<std::vector<double>> signs_;
+    double scale_ = 1;  ///< of the objective
 };
 
 Descent::Descent(const symmetry::Symmetries& symmetries, const model::Parameters& a,
-                 const model::Parameters& b)
-    : symmetries_(symmetries), a_(a), b_(b) {
+                 const model::Parameters& b, const symmetry::Flips* flips,
+                 const WeightMatchingOptions& options)
+    : symmetries_(symmetries), a_(a), given_(b), flips_(flips), options_(options) {
     std::map<int, std::size_t> of_bond;
     for (std::size_t g = 0; g < symmetries.groups.size(); ++g) add_to_coordinate(g, of_bond);
     find_neighbours();
+    const bool cosine = options.kernel == WeightMatchingOptions::Kernel::cosine;
+    for (Coordinate& coordinate : coordinates_) {
+        for (Member& member : coordinate.members) {
+            if (!coordinate.has_blocks && coordinate.shared.empty() &&
+                KeptGains::can_keep(symmetries, member.group, member.uses))
+                member.kept.emplace(symmetries, a_, member.group, member.uses, cosine);
+        }
+    }
 }
 
 void Descent::add_to_coordinate(std::size_t group, std::map<int, std::size_t>& of_bond) {
@@ -119,7 +125,7 @@ void Descent::add_to_coordinate(std::size_t group, std::map<int, std::size_t>& o
     if (bond >= 0) index = of_bond.try_emplace(bond, index).first->second;
     if (index == coordinates_.size()) coordinates_.emplace_back();
     Coordinate& coordinate = coordinates_[index];
-    Member member{.group = group, .uses = {}, .solver = {}};
+    Member member{.group = group, .uses = {}, .solver = {}, .kept = {}};
     for (const AxisUse& use : symmetries_.groups[group].uses) {
         if (!a_.layout->entries()[use.entry].trainable) continue;
         auto& entries = coordinate.entries;
@@ -151,24 +157,38 @@ void Descent::find_neighbours() {
     }
 }
 
-MatchResult Descent::run(Permutations start, core::Random& random, const WeightMatchingOptions& options) {
+std::vector<std::int64_t> Descent::order(core::Random& random) const {
+    const auto count = static_cast<std::int64_t>(coordinates_.size());
+    if (options_.order == WeightMatchingOptions::Order::random) return random.permutation(count);
+    std::vector<std::int64_t> result(coordinates_.size());
+    std::iota(result.begin(), result.end(), std::int64_t{0});
+    if (options_.order == WeightMatchingOptions::Order::backward) std::reverse(result.begin(), result.end());
+    return result;
+}
+
+MatchResult Descent::run(Permutations start, core::Random& random) {
     permutations_ = std::move(start);
+    b_ = given_;
+    signs_.assign(symmetries_.groups.size(), {});
     for (Coordinate& coordinate : coordinates_) {
         for (Member& member : coordinate.members) member.solver.reset();
     }
-    const double scale = std::sqrt(inner_product(a_, a_)) * std::sqrt(inner_product(b_, b_));
-    const double threshold = options.tolerance * scale;
+    forget_gains();
+    scale_ = options_.kernel == WeightMatchingOptions::Kernel::cosine
+                 ? 1.0  // of a cosine
+                 : std::sqrt(inner_product(a_, a_)) * std::sqrt(inner_product(b_, b_));
+    const double threshold = options_.tolerance * scale_;
 
     // A coordinate none of whose neighbours has moved since it was last solved would find the same assignment again.
     std::vector<bool> open(coordinates_.size(), true);
     int sweeps = 0;
-    while (sweeps < options.max_sweeps && std::find(open.begin(), open.end(), true) != open.end()) {
+    while (sweeps < options_.max_sweeps && std::find(open.begin(), open.end(), true) != open.end()) {
         ++sweeps;
-        for (const std::int64_t next : random.permutation(static_cast<std::int64_t>(coordinates_.size()))) {
+        for (const std::int64_t next : order(random)) {
             const auto index = static_cast<std::size_t>(next);
             Coordinate& coordinate = coordinates_[index];
             if (!open[index]) continue;
-            core::check_interrupt();
+            if (options_.communicator == nullptr) core::check_interrupt();
             // A step that was not the exact best one may have another behind it.
             const bool moved = improve(coordinate, threshold);
             open[index] = moved && !coordinate.is_exact();
@@ -177,7 +197,10 @@ MatchResult Descent::run(Permutations start, core::Random& random, const WeightM
         }
     }
     const double objective = inner_product(a_, symmetry::permute(b_, symmetries_, permutations_));
-    return {permutations_, objective, sweeps, 1};
+    const bool flipped =
+        std::any_of(signs_.begin(), signs_.end(), [](const auto& signs) { return !signs.empty(); });
+    if (!flipped) signs_.clear();  // none at all
+    return {permutations_, objective, sweeps, 1, signs_};
 }
 
 /// One step: the best permutation of this coordinate while all others stand. True when it was better and has been taken.
@@ -188,14 +211,23 @@ bool Descent::improve(Coordinate& coordinate, double threshold) {
     return moved;
 }
 
+/// The gains of a member's channels; `terms`: where they are not kept, what they are made of.
+at::Tensor Descent::gains(Member& member, std::vector<GainTerm>& terms) {
+    if (member.kept) return member.kept->at(b_, permutations_, options_.communicator);
+    terms = operands(member, {member.group}, {});
+    return gain_of(symmetries_.groups[member.group], terms);
+}
+
 /// Channels move inside their blocks, the blocks stay.
 bool Descent::improve_channels(Coordinate& coordinate, Member& member, double threshold) {
     const symmetry::Group& group = symmetries_.groups[member.group];
     const std::int64_t inside = group.size / group.blocks;
     if (inside == 1 && group.blocks > 1) return false;
-    const auto terms = operands(member, {member.group}, {});
-    const at::Tensor gain = gain_of(group, terms);
-    Permutation& current = permutations_[member.group];
+    if (flips_ != nullptr && flips_->has(member.group) && coordinate.shared.empty())
+        return improve_with_signs(member, threshold);
+    std::vector<GainTerm> terms;
+    const at::Tensor gain = gains(member, terms);
+    const Permutation& current = permutations_[member.group];
     Permutation best;
     if (group.blocks == 1) {
         best = best_assignment(member.solver, gain, group.name);
@@ -208,14 +240,63 @@ bool Descent::improve_channels(Coordinate& coordinate, Member& member, double th
                 best.push_back(source + channel);
         }
     }
-    // Float products would let two equally good assignments take turns for ever: what is accepted is a gain in double.
-    if (coordinate.shared.empty()) {
-        if (improvement(terms, current, best) <= threshold) return false;
-        current = best;
-        return true;
-    }
+    if (coordinate.shared.empty()) return take(member, gain, terms, best, {}, threshold);
     // The objective is not linear in this permutation, so that the assignment is a proposal: all of it is compared.
     return accept(coordinate, {{member.group, best}}, threshold);
+}
+
+/// Takes the assignment when it raises the objective. Float products would let two equally good assignments take turns for
+/// ever: unless they show a gain far beyond their rounding, what is accepted is a gain in double.
+bool Descent::take(Member& member, const at::Tensor& gain, const std::vector<GainTerm>& terms,
+                   const Permutation& best, const std::vector<double>& signs, double threshold) {
+    constexpr double beyond_rounding =
+        1e-4;  // of the scale; products of floats are right to about 1e-5 of it
+    Permutation& current = permutations_[member.group];
+    const auto matched = [&](const Permutation& permutation) {
+        return gain.gather(1, at::tensor(permutation, at::kLong).unsqueeze(1)).squeeze(1).to(at::kDouble);
+    };
+    at::Tensor after = matched(best);
+    if (!signs.empty()) after.mul_(at::tensor(signs, at::kDouble));
+    if (after.sub_(matched(current)).sum().item<double>() <= beyond_rounding * scale_) {
+        const ChannelMoves moves(current, best, signs);
+        const double gained = member.kept ? member.kept->improvement(b_, moves) : improvement(terms, moves);
+        if (gained <= threshold) return false;
+    }
+    current = best;
+    return true;
+}
+
+/// Channels change places and signs: what a pair is worth is |gain|, whichever sign brings it.
+bool Descent::improve_with_signs(Member& member, double threshold) {
+    std::vector<GainTerm> terms;
+    const at::Tensor gain = gains(member, terms);
+    const Permutation best =
+        best_assignment(member.solver, gain.abs(), symmetries_.groups[member.group].name);
+    const at::Tensor chosen =
+        gain.gather(1, at::tensor(best, at::kLong).unsqueeze(1)).squeeze(1).to(at::kDouble);
+    std::vector<double> signs;  // by place
+    for (const double worth : std::span(chosen.data_ptr<double>(), best.size()))
+        signs.push_back(worth < 0 ? -1.0 : 1.0);
+    if (!take(member, gain, terms, best, signs, threshold)) return false;
+    if (std::find(signs.begin(), signs.end(), -1.0) == signs.end()) return true;
+    std::vector<std::vector<double>> turned(symmetries_.groups.size());
+    auto& of_source = turned[member.group];
+    of_source.resize(signs.size());
+    for (std::size_t i = 0; i < signs.size(); ++i) of_source[static_cast<std::size_t>(best[i])] = signs[i];
+    b_ = flips_->multiply(b_, turned);
+    forget_gains();
+    auto& total = signs_[member.group];
+    if (total.empty()) total.assign(signs.size(), 1.0);
+    for (std::size_t c = 0; c < total.size(); ++c) total[c] *= of_source[c];
+    return true;
+}
+
+void Descent::forget_gains() {
+    for (Coordinate& coordinate : coordinates_) {
+        for (Member& member : coordinate.members) {
+            if (member.kept) member.kept->forget();
+        }
+    }
 }
 
 /// Blocks change places, with the best order of the channels inside for each pair of them.
@@ -245,9 +326,9 @@ bool Descent::accept(const Coordinate& coordinate,
     return false;
 }
 
-std::vector<Descent::Operands> Descent::operands(const Member& member, const std::vector<std::size_t>& except,
-                                                 const std::vector<std::size_t>& leave_out) const {
-    std::vector<Operands> result;
+std::vector<GainTerm> Descent::operands(const Member& member, const std::vector<std::size_t>& except,
+                                        const std::vector<std::size_t>& leave_out) const {
+    std::vector<GainTerm> result;
     const symmetry::Group& group = symmetries_.groups[member.group];
     const std::int64_t size = group.size;
     for (const AxisUse& use : member.uses) {
@@ -259,12 +340,26 @@ std::vector<Descent::Operands> Descent::operands(const Member& member, const std
         if (use.slabs > 0) channels = by_source(channels, group, permutations_[member.group]);
         result.push_back({unfold(a_.view(use.entry), use, size), std::move(channels)});
     }
+    if (options_.kernel == WeightMatchingOptions::Kernel::cosine) {
+        normalise(result, &GainTerm::a);
+        normalise(result, &GainTerm::b);
+    }
     return result;
 }
 
-at::Tensor Descent::gain_of(const symmetry::Group& group, const std::vector<Operands>& terms) const {
+/// Every channel to length 1 over all terms together; one that is zero stays zero.
+void Descent::normalise(std::vector<GainTerm>& terms, at::Tensor GainTerm::*side) {
+    if (terms.empty()) return;
+    at::Tensor squares = at::zeros({(terms.front().*side).size(0), 1}, at::kDouble);
+    for (const GainTerm& term : terms) squares.add_((term.*side).to(at::kDouble).square().sum(1, true));
+    const at::Tensor length = squares.sqrt();
+    const at::Tensor factor = at::where(length.gt(0), length, at::ones_like(length)).reciprocal();
+    for (GainTerm& term : terms) term.*side = (term.*side) * factor.to((term.*side).scalar_type());
+}
+
+at::Tensor Descent::gain_of(const symmetry::Group& group, const std::vector<GainTerm>& terms) const {
     at::Tensor gain = at::zeros({group.size, group.size}, a_.values.options());
-    for (const auto& [a, b] : terms) gain.addmm_(a, b.t());
+    add_products(gain, terms, options_.communicator);
     return gain;
 }
 
@@ -278,48 +373,35 @@ double Descent::objective_on(const std::vector<std::size_t>& entries) const {
     return sum;
 }
 
-/// ⟨A, π'(B)⟩ − ⟨A, π(B)⟩ for two permutations of one group, in double: over the channels where they differ.
-double Descent::improvement(const std::vector<Operands>& operands, const Permutation& from,
-                            const Permutation& to) const {
-    Permutation places, before, after;
-    for (std::size_t i = 0; i < to.size(); ++i) {
-        if (from[i] == to[i]) continue;
-        places.push_back(static_cast<std::int64_t>(i));
-        before.push_back(from[i]);
-        after.push_back(to[i]);
-    }
-    if (places.empty()) return 0.0;
-    const auto place = at::tensor(places, at::kLong);
-    const auto source_before = at::tensor(before, at::kLong);
-    const auto source_after = at::tensor(after, at::kLong);
-    double sum = 0;
-    for (const auto& [a, b] : operands) {
-        const at::Tensor change =
-            b.index_select(0, source_after).to(at::kDouble) - b.index_select(0, source_before);
-        sum += a.index_select(0, place).to(at::kDouble).mul_(change).sum().item<double>();
-    }
-    return sum;
-}
-
 }  // namespace
 
 MatchResult weight_matching(const model::ModelGraph& graph, const symmetry::Symmetries& symmetries,
                             const model::Parameters& a, const model::Parameters& b, core::Random& random,
                             const WeightMatchingOptions& options) {
     require_same_layout(graph, a, b);
-    std::int64_t widest = 0;
-    for (const auto& group : symmetries.groups) widest = std::max(widest, group.size);
-    core::require_memory(static_cast<double>(widest) * static_cast<double>(widest) *
-                             static_cast<double>(a.values.element_size()),
-                         "the gains of a group of " + std::to_string(widest) + " channels");
-    Descent descent(symmetries, a, b);
-    MatchResult best = descent.run(symmetry::identity(symmetries), random, options);
+    double pairs = 0;
+    for (const auto& group : symmetries.groups)
+        pairs += static_cast<double>(group.size) * static_cast<double>(group.size);
+    const auto require_room = [&] {
+        core::require_memory(pairs * static_cast<double>(a.values.element_size()),
+                             "the gains of all pairs of channels");
+    };
+    if (options.communicator == nullptr) {
+        require_room();
+    } else {
+        core::collectively(*options.communicator, require_room);
+    }
+    std::optional<symmetry::Flips> flips;
+    if (options.flips) flips.emplace(graph, symmetries);
+    Descent descent(symmetries, with_biases(a, options.bias_weight), with_biases(b, options.bias_weight),
+                    flips && flips->any() ? &*flips : nullptr, options);
+    MatchResult best = descent.run(options.start.value_or(symmetry::identity(symmetries)), random);
     // What is enough is reached up to the rounding of a sum.
     const double enough =
         std::isfinite(options.enough) ? options.enough - 1e-12 * std::abs(options.enough) : options.enough;
     int starts = 1;
     for (; starts < options.restarts && best.objective < enough; ++starts) {
-        MatchResult other = descent.run(symmetry::random_permutations(symmetries, random), random, options);
+        MatchResult other = descent.run(symmetry::random_permutations(symmetries, random), random);
         if (other.objective > best.objective) best = std::move(other);
     }
     best.starts = starts;

@@ -1,39 +1,37 @@
 #include <memory>
 
-#include "matching_support.hpp"
-#include "thalweg/aggregator/matching.hpp"
-#include "thalweg/aggregator/stage.hpp"
+#include "matching_stage.hpp"
 
 namespace thalweg::aggregator {
 namespace {
 
-class WeightMatching final : public PerUpdateStage {
+class WeightMatching final : public MatchingStage {
   public:
-    explicit WeightMatching(const core::Value& options) : anchor_(options["anchor"].as_text()) {
+    explicit WeightMatching(const core::Value& options) : MatchingStage("weight_matching", options) {
+        using Options = WeightMatchingOptions;
+        const auto& order = options["order"].as_text();
         options_.restarts = static_cast<int>(options["restarts"].as_int());
         options_.max_sweeps = static_cast<int>(options["max_sweeps"].as_int());
+        options_.kernel =
+            options["kernel"].as_text() == "cosine" ? Options::Kernel::cosine : Options::Kernel::inner;
+        options_.order = order == "forward"    ? Options::Order::forward
+                         : order == "backward" ? Options::Order::backward
+                                               : Options::Order::random;
+        options_.bias_weight = options["bias_weight"].as_number();
+        options_.flips = options["flips"].as_bool();
     }
 
     StageTraits traits() const override {
-        return {.kind = StageKind::per_update,
-                .keeps_function = true,
-                .permutes = true,
-                .changes_frame = anchor_ != "global",
-                .needs_anchor = true};
+        auto traits = MatchingStage::traits();
+        traits.frame_free = options_.restarts == 1;  // random starts meet channels
+        return traits;
     }
 
-  protected:
-    std::string anchor() const override { return anchor_; }
-
-    void treat(Update& update, const model::Parameters& anchor, const FusionContext& context) const override {
-        core::Random random(context.seed, "weight_matching", context.round, update.client);
-        const MatchResult match =
-            weight_matching(context.graph, context.symmetries, anchor, update.parameters, random, options_);
-        permute_update(update, context.symmetries, match.permutations);
+    MatchResult match(const MatchTask& task, core::Random& random) const override {
+        return weight_matching(task.graph, task.symmetries, task.a, task.b, random, options_);
     }
 
   private:
-    std::string anchor_;
     WeightMatchingOptions options_;
 };
 
@@ -42,19 +40,24 @@ const StageRegistration registration{
      .name = "weight_matching",
      .help = "permutes every update's channels so that its weights lie along the anchor's",
      .citation = "Ainsworth, Hayase & Srinivasa, Git Re-Basin, ICLR 2023, algorithm 1",
-     .options = {core::choice(
-                     "anchor", {"global", "first", "largest"},
-                     "what to align to: the previous global model (in round 1 the first client's), the "
-                     "update of the lowest client id, or that of the client with most samples")
-                     .by_default("global"),
-                 core::integer("restarts",
-                               "runs; the first starts as the models are, the others from random "
-                               "permutations, and the best counts")
-                     .at_least(1)
-                     .by_default(1),
-                 core::integer("max_sweeps", "stops after so many sweeps over the groups")
-                     .at_least(1)
-                     .by_default(100)}},
+     .options = MatchingStage::options(
+         {core::integer("restarts",
+                        "runs; the first starts as the models are, the others from random "
+                        "permutations, and the best counts")
+              .at_least(1)
+              .by_default(1),
+          core::integer("max_sweeps", "stops after so many sweeps over the groups")
+              .at_least(1)
+              .by_default(100),
+          core::choice("kernel", {"inner", "cosine"},
+                       "what a group's assignment maximises: inner products of channels, or cosines")
+              .by_default("inner"),
+          core::choice("order", {"random", "forward", "backward"}, "how a sweep goes through the groups")
+              .by_default("random"),
+          core::number("bias_weight", "what products of biases count").at_least(0).by_default(1),
+          core::boolean("flips", "channels between odd activations (tanh) may change sign as well")
+              .by_default(true)}),
+     .cost = "O(n² · fan + assignment) a group and sweep, an update; updates in parallel over ranks"},
     [](const core::Value& options) { return std::make_unique<WeightMatching>(options); }};
 
 }  // namespace
