@@ -47,23 +47,23 @@ std::vector<int> entry_uses(const model::ModelGraph& graph) {
     return uses;
 }
 
+at::Tensor channels_first(const at::Tensor& weight, const model::OperationKind& kind) {
+    // Output channels are on axis 0; of a transposed convolution on axis 1, for each group of rows of axis 0.
+    const auto* conv = std::get_if<model::Convolution>(&kind);
+    if (conv == nullptr || !conv->transposed) return weight.unsqueeze(0);
+    return weight.unflatten(0, {conv->groups, weight.size(0) / conv->groups}).transpose(1, 2);
+}
+
 void fold(model::Parameters& merged, const model::OperationKind& kind, const std::vector<double>& scale,
           const std::vector<double>& shift) {
     const auto [weight_entry, bias_entry] = affine_entries(kind);
     const at::Tensor weight = merged.view(static_cast<std::size_t>(weight_entry));
     const at::Tensor s = at::tensor(scale, at::kDouble);
-    // Output channels are on axis 0; of a transposed convolution on axis 1, for each group of rows of axis 0.
-    const auto* conv = std::get_if<model::Convolution>(&kind);
-    const bool transposed = conv != nullptr && conv->transposed;
-    const std::int64_t groups = transposed ? conv->groups : 1;
-    const std::int64_t outputs = transposed ? weight.size(1) : weight.size(0);
-    const at::Tensor channels_first =
-        transposed ? weight.unflatten(0, {groups, weight.size(0) / groups}).transpose(1, 2)
-                   : weight.unsqueeze(0);
-    std::vector<std::int64_t> rows(static_cast<std::size_t>(channels_first.dim()), 1);
-    rows[0] = groups;
-    rows[1] = outputs;
-    channels_first.copy_(channels_first.to(at::kDouble) * s.view(rows));
+    const at::Tensor channels = channels_first(weight, kind);
+    std::vector<std::int64_t> rows(static_cast<std::size_t>(channels.dim()), 1);
+    rows[0] = channels.size(0);
+    rows[1] = channels.size(1);
+    channels.copy_(channels.to(at::kDouble) * s.view(rows));
     if (bias_entry < 0) return;
     const at::Tensor bias = merged.view(static_cast<std::size_t>(bias_entry));
     bias.copy_(bias.to(at::kDouble) * s + at::tensor(shift, at::kDouble));

@@ -2,25 +2,33 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <span>
 #include <stdexcept>
 #include <variant>
 
+#include "../moments.hpp"
 #include "repair_support.hpp"
 #include "thalweg/aggregator/exchange.hpp"
 #include "thalweg/core/error.hpp"
 
 namespace thalweg::aggregator {
 
-namespace {
-
 Target target_of(const EndMoments& ends, std::size_t layer, const std::vector<double>& weights,
                  const RepairOptions& options) {
     const std::size_t channels = ends.ends.front()[layer].sum.size();
     Target target{std::vector<double>(channels, 0), std::vector<double>(channels, 0)};
     std::vector<double> square(channels, 0);  // Σ w (σ² + μ²)
+    std::vector<double> voices(channels, 0);  // of the ends that have the channel
+    std::vector<bool> all_have(channels, true);
     for (std::size_t k = 0; k < ends.ends.size(); ++k) {
         const auto mean = ends.ends[k][layer].mean(), variance = ends.ends[k][layer].variance();
         for (std::size_t c = 0; c < channels; ++c) {
+            if (!ends.held.empty() && !ends.held[k][layer][c]) {
+                all_have[c] = false;
+                continue;
+            }
+            voices[c] += weights[k];
             target.mean[c] += weights[k] * mean[c];
             square[c] += weights[k] * (variance[c] + mean[c] * mean[c]);
             target.deviation[c] +=
@@ -29,6 +37,9 @@ Target target_of(const EndMoments& ends, std::size_t layer, const std::vector<do
         }
     }
     for (std::size_t c = 0; c < channels; ++c) {
+        if (!all_have[c] && voices[c] > 0) {
+            for (double* sum : {&target.mean[c], &target.deviation[c], &square[c]}) *sum /= voices[c];
+        }
         if (options.target == RepairOptions::Target::pooled) {
             target.deviation[c] = std::sqrt(std::max(0.0, square[c] - target.mean[c] * target.mean[c]));
         } else if (options.average == RepairOptions::Average::variance) {
@@ -38,29 +49,54 @@ Target target_of(const EndMoments& ends, std::size_t layer, const std::vector<do
     return target;
 }
 
-void repair_layer(model::Parameters& merged, const model::OperationKind& kind, const Target& target,
-                  const ChannelMoments& measured, const RepairOptions& options, RepairReport& report) {
+ScaleShift mending_of(const Target& target, const ChannelMoments& measured, const RepairOptions& options) {
     const auto mean = measured.mean(), variance = measured.variance();
     const std::size_t channels = mean.size();
-    const bool has_bias = affine_entries(kind).bias >= 0;
-    std::vector<double> scale(channels, 1), shift(channels, 0);
+    ScaleShift mending{std::vector<double>(channels, 1), std::vector<double>(channels, 0)};
     for (std::size_t c = 0; c < channels; ++c) {
         const double wanted = target.deviation[c];
         if (options.mode != RepairOptions::Mode::reshift) {
             if (is_dead(mean[c], variance[c], wanted)) {
-                report.dead_channels += 1;
+                mending.dead += 1;
             } else {
-                scale[c] = wanted / std::sqrt(variance[c]);
+                mending.scale[c] = wanted / std::sqrt(variance[c]);
             }
         }
         const double wanted_mean = options.mode == RepairOptions::Mode::rescale ? mean[c] : target.mean[c];
-        shift[c] = wanted_mean - scale[c] * mean[c];
+        mending.shift[c] = wanted_mean - mending.scale[c] * mean[c];
     }
-    fold(merged, kind, scale, shift);
-    report.layers += 1;
-    report.channels += static_cast<std::int64_t>(channels);
-    report.layers_without_bias += has_bias ? 0 : 1;
+    return mending;
 }
+
+void fold_layer(model::Parameters& merged, const model::OperationKind& kind, const ScaleShift& mending,
+                RepairReport& report) {
+    fold(merged, kind, mending.scale, mending.shift);
+    report.layers += 1;
+    report.channels += static_cast<std::int64_t>(mending.scale.size());
+    report.dead_channels += mending.dead;
+    report.layers_without_bias += affine_entries(kind).bias >= 0 ? 0 : 1;
+}
+
+ChannelMoments mended_moments(ChannelMoments moments, const std::vector<double>& scale,
+                              const std::vector<double>& shift) {
+    for (std::size_t c = 0; c < scale.size(); ++c) {
+        const double a = scale[c], b = shift[c], sum = moments.sum[c];
+        moments.sum[c] = a * sum + b * moments.count;
+        moments.sum_of_squares[c] =
+            a * a * moments.sum_of_squares[c] + 2 * a * b * sum + b * b * moments.count;
+    }
+    return moments;
+}
+
+void set_running_statistics(model::Parameters& merged, const model::BatchNorm& norm,
+                            const ChannelMoments& moments) {
+    auto variance = moments.variance();
+    for (double& v : variance) v *= moments.count / std::max(1.0, moments.count - 1);
+    merged.view(static_cast<std::size_t>(norm.running_mean)).copy_(at::tensor(moments.mean(), at::kDouble));
+    merged.view(static_cast<std::size_t>(norm.running_var)).copy_(at::tensor(variance, at::kDouble));
+}
+
+namespace {
 
 /// It gives every channel mean and variance of its own, whatever comes in.
 bool normalises_channels(const model::ModelGraph& graph, const model::Operation& operation) {
@@ -78,10 +114,7 @@ bool reset(model::Parameters& merged, const model::Operation& operation, const F
     const auto producer = static_cast<std::size_t>(operation.inputs.front() - 1);
     const auto moments =
         source.of_merged(merged, std::vector{MomentPoint{producer, 1}}, context.members, weights).front();
-    auto variance = moments.variance();
-    for (double& v : variance) v *= moments.count / std::max(1.0, moments.count - 1);
-    merged.view(static_cast<std::size_t>(norm.running_mean)).copy_(at::tensor(moments.mean(), at::kDouble));
-    merged.view(static_cast<std::size_t>(norm.running_var)).copy_(at::tensor(variance, at::kDouble));
+    set_running_statistics(merged, norm, moments);
     return true;
 }
 
@@ -96,6 +129,12 @@ RepairOptions RepairOptions::from(const std::string& target, const std::string& 
     options.classifier = classifier;
     options.residual = residual;
     return options;
+}
+
+RepairOptions::Method RepairOptions::method_of(const std::string& method) {
+    return method == "one_pass"      ? Method::one_pass
+           : method == "closed_form" ? Method::closed_form
+                                     : Method::sequential;
 }
 
 StageNotes RepairReport::notes() const {
@@ -141,45 +180,108 @@ std::vector<double> finisher_weights(const std::string& option, const FusionStat
     return state.weights;
 }
 
+namespace {
+
+/// Marks the channels of an operation's output of which the mask keeps anything that makes them; all are where the
+/// operation makes none.
+void mark_held(const model::ModelGraph& graph, const at::Tensor& mask, std::size_t operation,
+               std::span<double> held) {
+    const auto& kind = graph.operations[operation].kind;
+    const auto [weight, bias] = affine_entries(kind);
+    if (weight < 0) {
+        std::fill(held.begin(), held.end(), 1.0);
+        return;
+    }
+    const auto of_entry = [&](int index) {
+        const auto& entry = graph.layout->entries()[static_cast<std::size_t>(index)];
+        return mask.narrow(0, entry.offset, entry.size).view(entry.shape);
+    };
+    const auto channels = static_cast<std::int64_t>(held.size());
+    at::Tensor kept = channels_first(of_entry(weight), kind).reshape({channels, -1}).any(1);
+    if (bias >= 0) kept = kept.logical_or(of_entry(bias));
+    for (std::int64_t c = 0; c < channels; ++c) {
+        if (kept.data_ptr<bool>()[c]) held[static_cast<std::size_t>(c)] = 1;
+    }
+}
+
+/// One number a channel of all operations: 1 where the update has it. A residual sum has what one of its free sides has.
+void write_held(const model::ModelGraph& graph, const Update& update, const std::vector<MomentPoint>& points,
+                std::span<double> row) {
+    if (!update.mask.defined()) {
+        std::fill(row.begin(), row.end(), 1.0);
+        return;
+    }
+    const auto sums = residual_sums(graph, true);
+    for (const auto& point : points) {
+        const auto held = row.first(static_cast<std::size_t>(channels(graph, point)));
+        row = row.subspan(held.size());
+        const auto sum = std::find_if(sums.begin(), sums.end(),
+                                      [&](const ResidualSum& s) { return s.operation == point.operation; });
+        if (sum == sums.end() || (!sum->addends[0].free && !sum->addends[1].free)) {
+            mark_held(graph, update.mask, point.operation, held);
+            continue;
+        }
+        for (const auto& addend : sum->addends) {
+            if (addend.free) mark_held(graph, update.mask, *addend.free, held);
+        }
+    }
+}
+
+std::vector<std::vector<bool>> read_held(const model::ModelGraph& graph,
+                                         const std::vector<MomentPoint>& points,
+                                         std::span<const double> row) {
+    std::vector<std::vector<bool>> held;
+    for (const auto& point : points) {
+        const auto flags = row.first(static_cast<std::size_t>(channels(graph, point)));
+        row = row.subspan(flags.size());
+        held.emplace_back(flags.size());
+        std::transform(flags.begin(), flags.end(), held.back().begin(),
+                       [](double flag) { return flag != 0; });
+    }
+    return held;
+}
+
+}  // namespace
+
 EndMoments end_moments(const FusionState& state, const FusionContext& context, StatisticsSource& source,
                        const std::vector<std::size_t>& operations) {
-    const auto channels_of = [&](std::size_t operation) {
-        return channels(context.graph, moment_point(context.graph, operation));
-    };
-    std::int64_t width = 0;
-    for (const std::size_t operation : operations) width += 1 + 2 * channels_of(operation);
+    const auto points = points_of(context.graph, operations);
+    const std::int64_t moments = row_width(context.graph, points);
+    const std::int64_t flags = (moments - static_cast<std::int64_t>(points.size())) / 2;  // a channel each
+    const auto first = static_cast<std::size_t>(moments), width = static_cast<std::size_t>(moments + flags);
 
     core::collectively(context.communicator, [&] { check_updates(state.updates, context); });
     std::size_t next = 0;
-    const auto rows = gather_member_rows(
-        context.communicator, context.members, width, [&](std::size_t, std::span<double> row) {
-            auto out = row.begin();
-            Update end = state.updates[next++];
-            if (end.own.defined()) end.parameters = end.own;
-            for (const auto& moments : source.of_update(end, operations)) {
-                *out++ = moments.count;
-                out = std::copy(moments.sum.begin(), moments.sum.end(), out);
-                out = std::copy(moments.sum_of_squares.begin(), moments.sum_of_squares.end(), out);
-            }
-        });
+    const auto rows = gather_member_rows(context.communicator, context.members, moments + flags,
+                                         [&](std::size_t, std::span<double> row) {
+                                             Update end = state.updates[next++];
+                                             if (end.own.defined()) end.parameters = end.own;
+                                             write_row(source.of_update(end, operations), row.first(first));
+                                             write_held(context.graph, end, points, row.subspan(first));
+                                         });
 
     EndMoments result;
     result.operations = operations;
-    auto from = rows.begin();
+    bool all_have_all = true;
     for (std::size_t k = 0; k < context.members.size(); ++k) {
-        std::vector<ChannelMoments> end;
-        for (const std::size_t operation : operations) {
-            const auto n = channels_of(operation);
-            ChannelMoments moments;
-            moments.count = *from++;
-            moments.sum.assign(from, from + n);
-            moments.sum_of_squares.assign(from + n, from + 2 * n);
-            from += 2 * n;
-            end.push_back(std::move(moments));
-        }
-        result.ends.push_back(std::move(end));
+        const auto row = std::span(rows).subspan(k * width, width);
+        result.ends.push_back(read_row(context.graph, points, row.first(first)));
+        const auto held = row.subspan(first);
+        result.held.push_back(read_held(context.graph, points, held));
+        all_have_all = all_have_all && std::find(held.begin(), held.end(), 0.0) == held.end();
     }
+    if (all_have_all) result.held.clear();
     return result;
+}
+
+double samples_seen(const FusionState& state, const FusionContext& context, const StatisticsSource& source) {
+    std::size_t next = 0;
+    const auto of_members =
+        gather_member_rows(context.communicator, context.members, 1, [&](std::size_t, std::span<double> row) {
+            row[0] = static_cast<double>(source.samples_of(state.updates[next++])->size());
+        });
+    if (source.name() == "server") return of_members.front();
+    return std::accumulate(of_members.begin(), of_members.end(), 0.0);
 }
 
 RepairReport repair(model::Parameters& merged, const EndMoments& ends, const FusionContext& context,
@@ -209,7 +311,7 @@ RepairReport repair(model::Parameters& merged, const EndMoments& ends, const Fus
             continue;
         }
         const auto measured = source.of_merged(merged, i, context.members, weights);
-        repair_layer(merged, operations[i].kind, target, measured, options, report);
+        fold_layer(merged, operations[i].kind, mending_of(target, measured, options), report);
     }
     return report;
 }
@@ -217,7 +319,22 @@ RepairReport repair(model::Parameters& merged, const EndMoments& ends, const Fus
 RepairReport repair(model::Parameters& merged, const FusionState& state, const FusionContext& context,
                     StatisticsSource& source, const std::vector<double>& weights,
                     const RepairOptions& options) {
-    const auto ends = end_moments(state, context, source, repaired_operations(context.graph, options));
+    using Method = RepairOptions::Method;
+    RepairOptions chosen = options;
+    if (options.method != Method::sequential) chosen.residual = false;  // those have no moments of their own
+    const auto ends = end_moments(state, context, source, repaired_operations(context.graph, chosen));
+    if (options.method == Method::one_pass)
+        return repair_in_one_pass(merged, ends, context, source, weights, options);
+    if (options.method == Method::closed_form) {
+        const auto samples = core::collectively(context.communicator, [&] {
+            if (source.name() != "server")
+                throw core::UsageError(
+                    "REPAIR in closed form compares all models on the same samples, the server's "
+                    "(statistics: server)");
+            return source.samples_of({});
+        });
+        return repair_in_closed_form(merged, state, ends, context, *samples, weights, options);
+    }
     return repair(merged, ends, context, source, weights, options);
 }
 

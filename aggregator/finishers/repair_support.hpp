@@ -15,11 +15,36 @@ struct Target {
     std::vector<double> mean, deviation;
 };
 
+/// Of one layer of the ends, by the options.
+Target target_of(const EndMoments& ends, std::size_t layer, const std::vector<double>& weights,
+                 const RepairOptions& options);
+
+/// What a layer's channels are scaled by and shifted by, from its moments in the merged model; dead ones are counted.
+struct ScaleShift {
+    std::vector<double> scale, shift;
+    std::int64_t dead = 0;
+};
+ScaleShift mending_of(const Target& target, const ChannelMoments& measured, const RepairOptions& options);
+/// Folds it into the layer, and counts the layer.
+void fold_layer(model::Parameters& merged, const model::OperationKind& kind, const ScaleShift& mending,
+                RepairReport& report);
+
+/// Moments of scale·x + shift from those of x.
+ChannelMoments mended_moments(ChannelMoments moments, const std::vector<double>& scale,
+                              const std::vector<double>& shift);
+
+/// Running statistics of a batch norm from the moments of what it reads.
+void set_running_statistics(model::Parameters& merged, const model::BatchNorm& norm,
+                            const ChannelMoments& moments);
+
 /// Entries that scale and shift an operation's channels: of linear, convolution and norms. -1: has none.
 struct AffineEntries {
     int weight = -1, bias = -1;
 };
 AffineEntries affine_entries(const model::OperationKind& kind);
+
+/// A view of such a weight as [groups, channels of a group, …] of the operation's output.
+at::Tensor channels_first(const at::Tensor& weight, const model::OperationKind& kind);
 
 /// How many operations use each entry of the layout.
 std::vector<int> entry_uses(const model::ModelGraph& graph);

@@ -18,7 +18,9 @@ class ResetBatchNorm final : public Stage {
     StageTraits traits() const override {
         return {.kind = StageKind::finisher,
                 .needs_holdout = statistics_ == "server",
-                .needs_clients = statistics_ == "clients"};
+                .needs_clients = statistics_ == "clients",
+                .recomputes_norms = true,
+                .linear = true};
     }
 
     StageNotes apply(FusionState& state, const FusionContext& context) const override {
@@ -29,7 +31,8 @@ class ResetBatchNorm final : public Stage {
             core::collectively(context.communicator, [&] { return state.merged.clone(); });
         const auto count = reset_batch_norm(merged, context, *source, w);
         state.merged = merged;
-        return {{"batch_norms_reset", static_cast<double>(count)}};
+        return {{"batch_norms_reset", static_cast<double>(count)},
+                {"samples", samples_seen(state, context, *source)}};
     }
 
   private:
@@ -54,7 +57,8 @@ const StageRegistration registration{
                      .by_default(0),
                  core::choice("weights", {"reduction", "samples", "uniform"},
                               "what a client counts: as in the reduction, its samples, or all alike")
-                     .by_default("reduction")}},
+                     .by_default("reduction")},
+     .cost = "a pass through the first l operations for each batch norm l"},
     [](const core::Value& options) { return std::make_unique<ResetBatchNorm>(options); }};
 
 }  // namespace
