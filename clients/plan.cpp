@@ -28,6 +28,12 @@ core::Option TrainingPlan::schema() {
                     "init", {"shared", "independent"},
                     "round 1 starts from one model for all, or each client from its own initialisation")
                     .by_default("shared"),
+                core::plugins(
+                    "models", "model",
+                    "architectures of the clients, in turn by client id, where they differ from `model` in "
+                    "width; one round from independent initialisations, fused by optimal_transport or "
+                    "matched_averaging")
+                    .by_default("[]"),
                 core::choice("on_failure", {"fail", "continue"},
                              "what becomes of the run when a client's loss is not finite: it stops, or goes "
                              "on without "

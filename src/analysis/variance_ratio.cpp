@@ -13,6 +13,25 @@ double mean_variance(const aggregator::ChannelMoments& moments) {
     return sum / static_cast<double>(variances.size());
 }
 
+/// Over the channels, the mean of the ends that have them.
+double mean_variance_of_ends(const aggregator::EndMoments& ends, std::size_t layer,
+                             const std::vector<double>& weights) {
+    std::vector<std::vector<double>> variances;
+    for (const auto& end : ends.ends) variances.push_back(end[layer].variance());
+    double sum = 0;
+    const std::size_t channels = variances.front().size();
+    for (std::size_t c = 0; c < channels; ++c) {
+        double of_channel = 0, weight = 0;
+        for (std::size_t k = 0; k < variances.size(); ++k) {
+            if (!ends.held.empty() && !ends.held[k][layer][c]) continue;
+            of_channel += weights.at(k) * variances[k][c];
+            weight += weights.at(k);
+        }
+        if (weight > 0) sum += of_channel / (ends.held.empty() ? 1.0 : weight);
+    }
+    return sum / static_cast<double>(channels);
+}
+
 }  // namespace
 
 std::vector<std::size_t> variance_ratio_operations(const model::ModelGraph& graph) {
@@ -33,10 +52,7 @@ std::vector<LayerRatio> variance_ratio(const model::Parameters& merged, const ag
     const auto measured = source.of_merged(merged, points, context.members, weights);
     std::vector<LayerRatio> ratios;
     for (std::size_t layer = 0; layer < ends.operations.size(); ++layer) {
-        double mean_of_ends = 0;
-        for (std::size_t k = 0; k < ends.ends.size(); ++k) {
-            mean_of_ends += weights.at(k) * mean_variance(ends.ends[k][layer]);
-        }
+        const double mean_of_ends = mean_variance_of_ends(ends, layer, weights);
         ratios.push_back({context.graph.operations[ends.operations[layer]].name,
                           mean_variance(measured[layer]) / mean_of_ends});
     }

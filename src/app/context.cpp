@@ -101,12 +101,13 @@ void require_same_data(const std::vector<model::ModelFile>& files, const std::ve
 }  // namespace
 
 std::vector<model::ModelFile> ModelArguments::load(const Context& context,
-                                                   const std::vector<std::string>& paths) const {
+                                                   const std::vector<std::string>& paths,
+                                                   bool any_architecture) const {
     return core::collectively(context.communicator, [&] {
         const auto spec = architecture(model);
         std::vector<model::ModelFile> files;
         for (const auto& path : paths) files.push_back(model::load_model(path, spec));
-        for (std::size_t i = 1; i < files.size(); ++i) {
+        for (std::size_t i = 1; i < files.size() && !any_architecture; ++i) {
             model::require_same_architecture(files[0].graph, paths[0], files[i].graph, paths[i]);
         }
         if (data.empty()) require_same_data(files, paths);

@@ -40,6 +40,7 @@ void add_train(CLI::App& program, Context& context);
 void add_eval(CLI::App& program, Context& context);
 void add_align(CLI::App& program, Context& context);
 void add_fuse(CLI::App& program, Context& context);
+void add_compare(CLI::App& program, Context& context);
 void add_lmc(CLI::App& program, Context& context);
 void add_signs(CLI::App& program, Context& context);
 void add_symmetry(CLI::App& program, Context& context);
@@ -67,8 +68,9 @@ struct ModelArguments {
     void add_holdout_to(CLI::App& command);
     void add_json_to(CLI::App& command);
 
-    /// Reads the files on every rank and makes sure that all have one architecture. Collective.
-    std::vector<model::ModelFile> load(const Context& context, const std::vector<std::string>& paths) const;
+    /// Reads the files on every rank and makes sure that all have one architecture, unless any is welcome. Collective.
+    std::vector<model::ModelFile> load(const Context& context, const std::vector<std::string>& paths,
+                                       bool any_architecture = false) const;
     /// Opens the data given or named by `file`; nullptr when neither says and `required` is false. UsageError when the
     /// samples do not fit the model. Collective.
     std::shared_ptr<const data::Dataset> open(const Context& context, const model::ModelFile& file,

@@ -26,6 +26,7 @@ void add_commands(CLI::App& program, Context& context) {
     add_eval(program, context);
     add_align(program, context);
     add_fuse(program, context);
+    add_compare(program, context);
     add_lmc(program, context);
     add_signs(program, context);
     add_symmetry(program, context);

@@ -1,9 +1,14 @@
 #include "thalweg/federation/experiment.hpp"
 
+#include <algorithm>
+#include <variant>
+
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/registry.hpp"
+#include "thalweg/core/text.hpp"
 #include "thalweg/federation/measure.hpp"
 #include "thalweg/model/interpreter.hpp"
+#include "thalweg/model/model_file.hpp"
 
 namespace thalweg::federation {
 
@@ -54,14 +59,71 @@ core::Schema experiment_schema() {
              core::integer("keep_checkpoints", "newest checkpoints kept; 0: all").at_least(0).by_default(2)},
             "what is written")
             .by_default("{}"),
+        core::object(
+            "compare",
+            {core::texts("pipelines", "fusion pipelines in the short form, `weight_matching+mean+repair`")
+                 .by_default("[]"),
+             core::integer("seeds", "repetitions: the seed and those after it").at_least(1).by_default(1),
+             core::integer("barrier_pairs", "client pairs that barriers are measured on; 0: none")
+                 .at_least(0)
+                 .at_most(1000)
+                 .by_default(3),
+             core::text("follow",
+                        "the pipeline whose model the next round starts from, as it is written in the list "
+                        "(empty: the first), or `each`: each goes on from its own")
+                 .by_default("")},
+            "what `thalweg compare` does with this experiment; the other commands ignore it")
+            .by_default("{}"),
     };
 }
 
 namespace {
 
-/// A stage or measure that needs data nobody has is found before anything is computed.
-void check_needs(const Experiment& experiment, const aggregator::Pipeline& pipeline) {
+/// Clients of several widths: there is no global model that all could start from.
+void require_one_shot(const Experiment& experiment, const aggregator::Pipeline& pipeline,
+                      const Value& models) {
+    if (experiment.rounds > 1 || !experiment.independent_initialisation) {
+        models.reject(
+            "clients of several architectures have no global model to start from: set server.rounds: 1 and "
+            "clients.init: independent");
+    }
+    const auto carries = std::any_of(pipeline.items().begin(), pipeline.items().end(),
+                                     [](const auto& item) { return item.traits.takes_any_width; });
+    if (!carries) {
+        models.reject(
+            "clients of several widths need a stage that brings them to one, optimal_transport or "
+            "matched_averaging, and the fusion pipeline has none");
+    }
+    for (const auto& measure : experiment.config["analysis"]["measures"].items()) {
+        if (measure["kind"].as_text() != "ladder")
+            measure.reject("the measure " + measure["kind"].as_text() +
+                           " compares models coordinate by coordinate, and clients.models names several "
+                           "widths; leave it "
+                           "out (ladder stays)");
+    }
+}
+
+}  // namespace
+
+void require_fitting(const Experiment& experiment, const aggregator::Pipeline& pipeline) {
+    const auto& models = experiment.config["clients"]["models"];
+    if (!models.items().empty()) require_one_shot(experiment, pipeline, models);
     for (const auto& item : pipeline.items()) {
+        if (item.traits.grows) {
+            const auto& rounds = experiment.config["server"]["rounds"];
+            if (rounds.as_int() > 1)
+                rounds.reject(
+                    "the stage " + item.name +
+                    " makes a global model of another architecture, from which the clients cannot go on: set "
+                    "server.rounds: 1, or grow: false");
+        }
+        for (const std::int64_t client : item.traits.names_clients) {
+            const auto& partition = experiment.config["data"]["partition"];
+            if (!partition.has("clients") || client < partition["clients"].as_int()) continue;
+            item.options.reject("the stage '" + item.name + "' speaks of client " + std::to_string(client) +
+                                ", and the clients' ids are 0 to " +
+                                std::to_string(partition["clients"].as_int() - 1));
+        }
         if (item.traits.needs_holdout && experiment.holdout < item.traits.min_holdout) {
             item.options.reject(
                 "the stage '" + item.name + "' looks at samples of the server's, at least " +
@@ -69,7 +131,47 @@ void check_needs(const Experiment& experiment, const aggregator::Pipeline& pipel
                 std::to_string(experiment.holdout) +
                 "; set data.holdout to the number of training samples the server may keep (1000, say)");
         }
+        if (item.traits.needs_base && experiment.independent_initialisation) {
+            item.options.reject("the stage '" + item.name +
+                                "' goes by what the clients changed in the previous global model, and with "
+                                "clients.init: independent "
+                                "there is none in round 1; set clients.init: shared");
+        }
     }
+}
+
+void require_next_rounds(const Experiment& experiment, const aggregator::Pipeline& pipeline,
+                         const model::ModelGraph& graph) {
+    const bool has_norms = std::any_of(
+        graph.operations.begin(), graph.operations.end(),
+        [](const auto& operation) { return std::holds_alternative<model::BatchNorm>(operation.kind); });
+    if (experiment.rounds == 1 || !has_norms || !pipeline.folds_norms()) return;
+    for (const auto& item : pipeline.items()) {
+        if (!item.traits.folds_norms) continue;
+        item.options.reject(item.name +
+                            " folds batch norms into the layers they follow, and clients that train on from "
+                            "there would start from another function; set server.rounds: 1, or use a model "
+                            "without batch norms");
+    }
+}
+
+namespace {
+
+/// What `compare` would be given by the configuration can be read; what it needs is asked where it runs.
+void check_comparison(const Value& section) {
+    const auto& follow = section["follow"];
+    bool found = follow.as_text().empty() || follow.as_text() == "each";
+    for (const auto& item : section["pipelines"].items()) {
+        try {
+            aggregator::Pipeline::parse(item.as_text());
+        } catch (const core::UsageError& error) {
+            item.reject(error.what());
+        }
+        found = found || core::without_blanks(item.as_text()) == core::without_blanks(follow.as_text());
+    }
+    if (!found)
+        follow.reject("'" + follow.as_text() +
+                      "' is no pipeline of compare.pipelines; give one as it is written there, or each");
 }
 
 }  // namespace
@@ -96,7 +198,8 @@ Experiment make_experiment(Value config, const std::vector<std::string>& overrid
     result.analyse_every = c["analysis"]["every"].as_int();
     result.checkpoint_every = c["record"]["checkpoint_every"].as_int();
     result.keep_checkpoints = c["record"]["keep_checkpoints"].as_int();
-    check_needs(result, aggregator::Pipeline(c["server"]["fusion"]));
+    require_fitting(result, aggregator::Pipeline(c["server"]["fusion"]));
+    check_comparison(c["compare"]);
     return result;
 }
 
@@ -114,6 +217,13 @@ Setting open_setting(const Experiment& experiment, core::Communicator& communica
         setting.graph = model::build_model(experiment.config["model"], setting.dataset->sample_shape(),
                                            setting.dataset->classes());
         setting.symmetries = symmetry::derive(setting.graph);
+        for (const auto& model : experiment.config["clients"]["models"].items()) {
+            auto graph = std::make_shared<const model::ModelGraph>(
+                model::build_model(model, setting.dataset->sample_shape(), setting.dataset->classes()));
+            const bool same = *graph->layout == *setting.graph.layout;
+            if (same) model::require_same_architecture(*graph, "clients.models", setting.graph, "model");
+            setting.client_graphs.push_back(same ? nullptr : std::move(graph));
+        }
     });
     return setting;
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "thalweg/aggregator/matching.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/interrupt.hpp"
 #include "thalweg/core/text.hpp"
@@ -15,15 +14,6 @@ namespace thalweg::federation {
 
 using record::Json;
 
-/// What came of the local trainings of a round.
-struct Federation::Training {
-    std::vector<aggregator::Member> members;  ///< those whose update counts
-    std::vector<aggregator::Update> updates;  ///< this rank's
-    Json clients = Json::array();             ///< one object a client, by id
-    Json failures = Json::array();
-    double loss = 0;  ///< mean over clients, by samples
-};
-
 Federation::Federation(Experiment experiment, core::Communicator& communicator)
     : experiment_(std::move(experiment)),
       communicator_(communicator),
@@ -31,15 +21,22 @@ Federation::Federation(Experiment experiment, core::Communicator& communicator)
       pipeline_(experiment_.config["server"]["fusion"]) {
     const core::Value& config = experiment_.config;
     core::collectively(communicator_, [&] {
+        for (const auto& item : pipeline_.items()) {
+            if (item.traits.grows)
+                item.options.reject(
+                    "the stage " + item.name +
+                    " makes a model of another architecture than the configured one, which a "
+                    "run's global model must have; set grow: false, or use thalweg compare or "
+                    "thalweg fuse");
+        }
+        require_next_rounds(experiment_, pipeline_, setting_.graph);
         if (is_root() && pipeline_.permutes()) symmetry::require_proof(setting_.graph, setting_.symmetries);
         data_ = std::make_unique<data::FederatedData>(setting_.dataset, config["data"]["partition"],
                                                       experiment_.holdout, experiment_.seed);
         plan_round(experiment_, *data_, 1,
                    communicator_.size());  // a sampler that asks for too many fails now
-        optimizer_ =
-            core::Registry<std::unique_ptr<aggregator::ServerOptimizer>>::make(config["server"]["optimizer"]);
-        trainer_ =
-            std::make_unique<clients::LocalTrainer>(setting_.graph, experiment_.plan, experiment_.seed);
+        server_ = std::make_unique<ServerStep>(experiment_, setting_, communicator_);
+        cohort_ = std::make_unique<Cohort>(experiment_, setting_, *data_, communicator_);
         if (data_->holdout()) {
             server_statistics_ =
                 aggregator::server_statistics(setting_.graph, data_->holdout(), communicator_);
@@ -75,14 +72,7 @@ void Federation::begin(const RunOptions& options) {
 }
 
 void Federation::broadcast_global() {
-    if (!global_.defined()) global_ = model::Parameters(setting_.graph.layout);
-    const auto bytes_of = [](const at::Tensor& tensor) {
-        return std::span(static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes());
-    };
-    communicator_.broadcast(bytes_of(global_.values), 0);
-    if (global_.counters.defined() && global_.counters.numel() > 0) {
-        communicator_.broadcast(bytes_of(global_.counters), 0);
-    }
+    broadcast_model(global_, setting_.graph, communicator_);
 }
 
 std::vector<Json> Federation::run(const RunOptions& options) {
@@ -131,6 +121,9 @@ void Federation::checkpoint(std::int64_t round) {
     if (!due) return;
     auto meta = model_meta(experiment_);
     meta["round"] = std::to_string(round);
+    // First: a checkpoint that is there has its optimizer's memory.
+    if (const auto memory = server_->optimizer().memory(); !memory.empty())
+        model::save_tensors(folder_->memory_path(round), memory, {{"round", std::to_string(round)}});
     model::save_model(folder_->checkpoint_path(round), setting_.graph, global_, meta);
     folder_->prune_checkpoints(experiment_.keep_checkpoints);
 }
@@ -140,7 +133,10 @@ Json Federation::round(std::int64_t round) {
     const auto sent_before = communicator_.bytes_sent();
     const bool has_start = global_.defined();
 
-    auto training = train(round, plan_round(experiment_, *data_, round, communicator_.size()));
+    auto training = cohort_->train(
+        round, global_, pipeline_.needs_start(), [&](double fraction, const std::string& what) {
+            progress_->update(static_cast<double>(round - 1) + 0.9 * fraction, what);
+        });
     const double client_seconds = total.seconds();
 
     Json line;
@@ -180,79 +176,7 @@ Json Federation::round(std::int64_t round) {
     return line;
 }
 
-Federation::Training Federation::train(std::int64_t round, std::vector<aggregator::Member> members) {
-    const int rank = communicator_.rank();
-    double work = 0;
-    double done = 0;
-    for (const auto& member : members) {
-        if (member.owner == rank) work += static_cast<double>(trainer_->steps_for(member.samples));
-    }
-    Training training;
-    Json mine = Json::array();
-    core::collectively(communicator_, [&] {
-        for (const auto& member : members) {
-            if (member.owner != rank) continue;
-            aggregator::Update update{.client = member.client, .samples = member.samples};
-            update.parameters = global_.defined()
-                                    ? global_.clone()
-                                    : initial_model(setting_.graph, experiment_.seed, member.client);
-            const double steps = static_cast<double>(trainer_->steps_for(member.samples));
-            Json outcome = {{"client", member.client}, {"samples", member.samples}};
-            try {
-                const auto result =
-                    trainer_->train(update.parameters, *data_->client(member.client), member.client, round,
-                                    [&](double fraction) {
-                                        progress_->update(static_cast<double>(round - 1) +
-                                                              0.9 * (done + fraction * steps) / work,
-                                                          "training client " + std::to_string(member.client));
-                                    });
-                outcome["loss"] = result.loss;
-                outcome["steps"] = result.steps;
-                outcome["seconds"] = result.seconds;
-                outcome["rank"] = rank;
-                training.updates.push_back(std::move(update));
-            } catch (const clients::Diverged& error) {
-                if (!experiment_.continue_on_failure) throw;
-                outcome["error"] = error.what();
-            }
-            done += steps;
-            mine.push_back(std::move(outcome));
-        }
-    });
-
-    // Every rank learns how every client fared, in client-id order whatever rank it was on.
-    std::vector<Json> outcomes;
-    const std::string text = mine.dump();
-    for (const auto& bytes : communicator_.all_gather(std::as_bytes(std::span(text)))) {
-        const std::string received(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-        for (auto& outcome : Json::parse(received)) outcomes.push_back(std::move(outcome));
-    }
-    std::sort(outcomes.begin(), outcomes.end(), [](const Json& a, const Json& b) {
-        return a["client"].get<std::int64_t>() < b["client"].get<std::int64_t>();
-    });
-    double samples = 0;
-    for (std::size_t i = 0; i < outcomes.size(); ++i) {
-        if (outcomes[i].contains("error")) {
-            if (is_root())
-                record::warn(outcomes[i]["error"].get<std::string>() + "; the round goes on without it");
-            training.failures.push_back(outcomes[i]);
-            continue;
-        }
-        training.members.push_back(members[i]);
-        samples += static_cast<double>(members[i].samples);
-        training.loss += static_cast<double>(members[i].samples) * outcomes[i]["loss"].get<double>();
-        training.clients.push_back(outcomes[i]);
-    }
-    if (training.members.empty()) {
-        throw core::RunError(
-            "every client of round " + std::to_string(round) +
-            " diverged, so there is nothing to fuse; lower clients.algorithm.lr or set clients.clip");
-    }
-    training.loss /= samples;
-    return training;
-}
-
-void Federation::fuse(std::int64_t round, Training& training, Json& line) {
+void Federation::fuse(std::int64_t round, CohortResult& training, Json& line) {
     const aggregator::FusionContext context{.graph = setting_.graph,
                                             .symmetries = setting_.symmetries,
                                             .communicator = communicator_,
@@ -287,7 +211,7 @@ void Federation::fuse(std::int64_t round, Training& training, Json& line) {
         pipeline_.run(state, context, [&](std::size_t index, const aggregator::FusionState& now) {
             measured([&](const std::string&, Measure& measure) { measure.after(index, now, view); });
         });
-    step_server(round, state);
+    server_->apply(round, pipeline_, state, global_);
     line["fusion"]["stages"] = Json::array();
     for (const auto& report : reports) line["fusion"]["stages"].push_back(stage_record(report));
     measured([&](const std::string& name, Measure& measure) { line[name] = measure.finish(state, view); });
@@ -298,39 +222,6 @@ Json stage_record(const aggregator::StageReport& report) {
     Json json = {{"name", report.name}, {"seconds", report.seconds}, {"bytes", report.bytes}};
     for (const auto& [name, value] : report.notes) json[name] = value;
     return json;
-}
-
-void Federation::step_server(std::int64_t round, aggregator::FusionState& state) {
-    // Optimizer and client state keep one frame through the rounds: the fused model goes back to that of the previous
-    // global one, and the updates with it, so that measures compare what lies in one frame. (No function changes.)
-    if (global_.defined() && pipeline_.changes_frame()) {
-        const auto back = match_to_global(round, state.merged);
-        core::collectively(communicator_, [&] {
-            const auto moved = [&](const model::Parameters& parameters) {
-                return symmetry::permute(parameters, setting_.symmetries, back);
-            };
-            state.merged = moved(state.merged);
-            for (auto& update : state.updates) update.parameters = moved(update.parameters);
-        });
-    }
-    core::collectively(communicator_, [&] {
-        if (is_root()) global_ = optimizer_->step(global_, state.merged);
-    });
-    broadcast_global();
-    state.merged = global_;
-}
-
-symmetry::Permutations Federation::match_to_global(std::int64_t round, const model::Parameters& fused) {
-    auto permutations = core::collectively(communicator_, [&] {
-        if (!is_root()) return symmetry::identity(setting_.symmetries);
-        core::Random random(experiment_.seed, "server_frame", round);
-        return aggregator::weight_matching(setting_.graph, setting_.symmetries, global_, fused, random)
-            .permutations;
-    });
-    for (auto& permutation : permutations) {
-        communicator_.broadcast(std::as_writable_bytes(std::span(permutation)), 0);
-    }
-    return permutations;
 }
 
 }  // namespace thalweg::federation

@@ -57,6 +57,7 @@ std::int64_t Federation::load_last_checkpoint() {
         try {
             auto file = model::load_model(path);
             model::require_same_architecture(file.graph, path.string(), setting_.graph, "the configuration");
+            if (path == folder_->checkpoint_path(round)) remember_server(round);
             global_ = file.parameters;
             record::note("resuming after round " + std::to_string(round) + " of " +
                          std::to_string(experiment_.rounds));
@@ -67,6 +68,18 @@ std::int64_t Federation::load_last_checkpoint() {
     }
     record::note("there is no whole checkpoint to resume from; starting over");
     return 0;
+}
+
+/// The server optimizer's memory as it was after `round`. RunError when it is gone or damaged.
+void Federation::remember_server(std::int64_t round) {
+    auto& optimizer = server_->optimizer();
+    // Its first step is in round 1, or in round 2 where round 1 has no global model to step from.
+    const bool has_stepped = !experiment_.independent_initialisation || round > 1;
+    if (!optimizer.keeps_memory() || !has_stepped) return;
+    const auto path = folder_->memory_path(round);
+    if (!std::filesystem::exists(path))
+        throw core::RunError("'" + path.string() + "', the server optimizer's memory, is missing");
+    optimizer.remember(model::load_tensors(path).tensors);
 }
 
 /// A checkpoint is written after its round's line, so the lines up to it are all there unless somebody took them away.

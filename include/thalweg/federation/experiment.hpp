@@ -39,11 +39,27 @@ Experiment make_experiment(core::Value config, const std::vector<std::string>& o
 /// Reads a YAML file and validates it; `name` defaults to the file's stem.
 Experiment load_experiment(const std::filesystem::path& path, const std::vector<std::string>& overrides);
 
+/// UsageError, at the stage's place, for a pipeline that needs what the experiment has not: a hold-out (large enough), a
+/// global model in round 1. A stage that needs data nobody has is found before anything is computed.
+void require_fitting(const Experiment& experiment, const aggregator::Pipeline& pipeline);
+
+/// UsageError for a pipeline whose model the clients of a next round could not go on from: one that folds batch norms, in an
+/// experiment of several rounds on a graph that has some.
+void require_next_rounds(const Experiment& experiment, const aggregator::Pipeline& pipeline,
+                         const model::ModelGraph& graph);
+
 /// What an experiment's sections stand for once the data is open.
 struct Setting {
     std::shared_ptr<const data::Dataset> dataset;
     model::ModelGraph graph;
     symmetry::Symmetries symmetries;
+    /// Architectures of `clients.models`; nullptr: the round's own. Empty: all clients have that.
+    std::vector<std::shared_ptr<const model::ModelGraph>> client_graphs{};
+    /// Of one client; nullptr: the round's own.
+    std::shared_ptr<const model::ModelGraph> graph_of(std::int64_t client) const {
+        if (client_graphs.empty()) return nullptr;
+        return client_graphs[static_cast<std::size_t>(client) % client_graphs.size()];
+    }
 };
 /// Opens the data set and builds the model. Collective.
 Setting open_setting(const Experiment& experiment, core::Communicator& communicator);

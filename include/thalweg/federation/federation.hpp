@@ -6,11 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "thalweg/aggregator/server_optimizer.hpp"
 #include "thalweg/aggregator/stage.hpp"
 #include "thalweg/analysis/evaluate.hpp"
-#include "thalweg/clients/training.hpp"
 #include "thalweg/core/communicator.hpp"
+#include "thalweg/federation/cohort.hpp"
 #include "thalweg/federation/experiment.hpp"
 #include "thalweg/record/record.hpp"
 
@@ -39,18 +38,15 @@ class Federation {
     const model::Parameters& global() const { return global_; }
 
   private:
-    struct Training;  // what came of the local trainings of a round
     void start(const RunOptions& options);
     void begin(const RunOptions& options);
     void resume(const RunOptions& options);
     void require_same_configuration(const std::filesystem::path& folder) const;
     std::int64_t load_last_checkpoint();
+    void remember_server(std::int64_t round);
     void require_whole_record(std::int64_t round) const;
     record::Json round(std::int64_t round);
-    Training train(std::int64_t round, std::vector<aggregator::Member> members);
-    void fuse(std::int64_t round, Training& training, record::Json& line);
-    void step_server(std::int64_t round, aggregator::FusionState& state);
-    symmetry::Permutations match_to_global(std::int64_t round, const model::Parameters& fused);
+    void fuse(std::int64_t round, CohortResult& training, record::Json& line);
     void checkpoint(std::int64_t round);
     void broadcast_global();
     bool is_root() const { return communicator_.rank() == 0; }
@@ -60,8 +56,8 @@ class Federation {
     Setting setting_;
     std::unique_ptr<data::FederatedData> data_;
     aggregator::Pipeline pipeline_;
-    std::unique_ptr<aggregator::ServerOptimizer> optimizer_;
-    std::unique_ptr<clients::LocalTrainer> trainer_;
+    std::unique_ptr<ServerStep> server_;
+    std::unique_ptr<Cohort> cohort_;
     std::unique_ptr<aggregator::StatisticsSource> server_statistics_, client_statistics_;
     model::Parameters global_;   ///< undefined before round 1 with independent initialisations
     std::int64_t finished_ = 0;  ///< rounds done

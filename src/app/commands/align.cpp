@@ -9,7 +9,7 @@ namespace {
 
 struct AlignArguments {
     ModelArguments model;
-    std::string a, b, out;
+    std::string a, b, out, apply_to;
     std::string method = "weight_matching";
     int restarts = 1;
 };
@@ -28,8 +28,14 @@ Json alignment_json(const AlignArguments& arguments, const Alignment& alignment,
         std::int64_t moved = 0;
         for (std::size_t i = 0; i < permutation.size(); ++i)
             moved += permutation[i] != static_cast<std::int64_t>(i);
-        groups.push_back(
-            {{"name", symmetries.groups[g].name}, {"size", symmetries.groups[g].size}, {"moved", moved}});
+        std::int64_t flipped = 0;
+        if (!alignment.match.signs.empty()) {
+            for (const double sign : alignment.match.signs[g]) flipped += sign < 0;
+        }
+        groups.push_back({{"name", symmetries.groups[g].name},
+                          {"size", symmetries.groups[g].size},
+                          {"moved", moved},
+                          {"flipped", flipped}});
     }
     return {{"method", arguments.method},
             {"objective", alignment.match.objective},
@@ -42,8 +48,12 @@ Json alignment_json(const AlignArguments& arguments, const Alignment& alignment,
 }
 
 void align(const Context& context, const AlignArguments& arguments) {
+    aggregator::require_alignment_method(arguments.method);
     require_writable(context, arguments.out);
-    const auto files = arguments.model.load(context, {arguments.a, arguments.b});
+    std::vector<std::string> paths{arguments.a, arguments.b};
+    if (!arguments.apply_to.empty()) paths.push_back(arguments.apply_to);
+    const auto files = arguments.model.load(context, paths);
+    const auto& moved = files.back();  // B itself, or what stands for it
     const auto dataset = arguments.model.open(context, files[0], arguments.a, false);
     core::collectively(context.communicator, [&] {
         if (!context.is_root) return;
@@ -52,14 +62,15 @@ void align(const Context& context, const AlignArguments& arguments) {
         symmetry::require_proof(files[0].graph, symmetries);
         const record::Stopwatch watch;
         Alignment alignment;
-        alignment.match =
-            aggregator::align(arguments.method, files[0].graph, symmetries, files[0].parameters,
-                              files[1].parameters, samples.get(), arguments.model.seed, arguments.restarts);
-        alignment.aligned = symmetry::permute(files[1].parameters, symmetries, alignment.match.permutations);
+        alignment.match = aggregator::align(
+            arguments.method, {files[0].graph, symmetries, files[0].parameters, files[1].parameters, samples},
+            arguments.model.seed, arguments.restarts);
+        alignment.aligned =
+            aggregator::moved_model(moved.graph, symmetries, moved.parameters, alignment.match);
         alignment.seconds = watch.seconds();
-        alignment.before = aggregator::distance(files[0].parameters, files[1].parameters);
+        alignment.before = aggregator::distance(files[0].parameters, moved.parameters);
         alignment.after = aggregator::distance(files[0].parameters, alignment.aligned);
-        model::save_model(arguments.out, files[1].graph, alignment.aligned, arguments.model.meta(files[1]));
+        model::save_model(arguments.out, moved.graph, alignment.aligned, arguments.model.meta(moved));
         const Json json = alignment_json(arguments, alignment, symmetries);
         if (arguments.model.json) {
             context.print(json);
@@ -83,13 +94,19 @@ void add_align(CLI::App& program, Context& context) {
     auto arguments = std::make_shared<AlignArguments>();
     command->add_option("A", arguments->a, "model file, the anchor")->required();
     command->add_option("B", arguments->b, "model file to be permuted")->required();
-    command->add_option("--method", arguments->method, core::join(aggregator::alignment_methods()))
+    command
+        ->add_option("--method", arguments->method,
+                     core::join(aggregator::alignment_methods()) + "; options in parentheses")
         ->capture_default_str();
     command
         ->add_option("--restarts", arguments->restarts,
                      "runs of weight matching, the first from the identity")
         ->capture_default_str()
         ->check(CLI::Range(1, 1000));
+    command->add_option(
+        "--apply-to", arguments->apply_to,
+        "moves this model instead of B by what was found for B: B's initialisation, or another step of its "
+        "training");
     command->add_option("--out", arguments->out, "model file to write")->required();
     arguments->model.add_data_to(*command);
     arguments->model.add_holdout_to(*command);

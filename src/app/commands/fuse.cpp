@@ -16,7 +16,7 @@ struct FuseArguments {
     std::vector<std::string> paths;
     std::string pipeline = "weight_matching+mean";
     std::vector<double> weights;
-    std::string out;
+    std::string base, out;
 };
 
 /// `--weights` as sample counts with a common scale, 2^40 in all: the mean weighs by samples.
@@ -40,13 +40,24 @@ std::vector<std::int64_t> pseudo_samples(const FuseArguments& arguments) {
     return samples;
 }
 
+void require_base(const aggregator::Pipeline& pipeline) {
+    for (const auto& item : pipeline.items()) {
+        if (item.traits.needs_base) {
+            throw core::UsageError(
+                "the stage '" + item.name +
+                "' goes by what training changed in a model that all started from; give it with "
+                "--base BASE.pt");
+        }
+    }
+}
+
 void check_needs(const aggregator::Pipeline& pipeline, bool has_data) {
     for (const auto& item : pipeline.items()) {
         if (item.traits.needs_clients) {
             throw core::UsageError(
                 "the stage '" + item.name +
-                "' asks the clients for statistics, and offline there are none; use the server's "
-                "(repair(statistics=server)) with --data");
+                "' asks the clients for statistics, and offline there are none; use the server's, " +
+                item.name + "(statistics=server), with --data");
         }
         if (item.traits.needs_holdout && !has_data) {
             throw core::UsageError("the stage '" + item.name + "' needs samples; give --data NAME[:PATH]");
@@ -66,14 +77,40 @@ void fuse(const Context& context, const FuseArguments& arguments) {
     }
     require_writable(context, arguments.out);
     const auto pipeline = aggregator::Pipeline::parse(arguments.pipeline);
+    if (arguments.base.empty()) require_base(pipeline);
+    for (const auto& item : pipeline.items()) {
+        for (const std::int64_t client : item.traits.names_clients) {
+            if (client >= static_cast<std::int64_t>(arguments.paths.size()))
+                throw core::UsageError("the stage '" + item.name + "' speaks of client " +
+                                       std::to_string(client) + ", and the files are numbered 0 to " +
+                                       std::to_string(arguments.paths.size() - 1));
+        }
+    }
     const auto samples = pseudo_samples(arguments);
-    const auto files = arguments.model.load(context, arguments.paths);
+    auto paths = arguments.paths;
+    if (!arguments.base.empty()) paths.push_back(arguments.base);  // has to be of the same architecture
+    // Other widths are carried to those of the first file.
+    const bool any_width = std::any_of(pipeline.items().begin(), pipeline.items().end(),
+                                       [](const auto& item) { return item.traits.takes_any_width; });
+    auto files = arguments.model.load(context, paths, any_width && arguments.base.empty());
+    std::optional<model::Parameters> base;
+    if (!arguments.base.empty()) {
+        base = files.back().parameters;
+        files.pop_back();
+    }
     const auto& graph = files[0].graph;
     const auto dataset = arguments.model.open(context, files[0], arguments.paths[0], false);
     check_needs(pipeline, dataset != nullptr);
     const auto& reduction = pipeline.items()[pipeline.reduction()];
-    if (!arguments.weights.empty() && reduction.options.has("weights") &&
-        reduction.options["weights"].as_text() != "samples") {
+    const bool weighs = std::any_of(pipeline.items().begin(), pipeline.items().end(), [](const auto& item) {
+        return item.options.has("weights") && item.options["weights"].as_text() == "samples";
+    });
+    if (!arguments.weights.empty() && !weighs && !reduction.options.has("weights")) {
+        throw core::UsageError(
+            "--weights has no effect with " + arguments.pipeline +
+            ": no stage of it weighs the models; leave --weights out, or reduce with mean");
+    }
+    if (!arguments.weights.empty() && !weighs && reduction.options.has("weights")) {
         throw core::UsageError("--weights has no effect with " + reduction.name + "(weights=" +
                                reduction.options["weights"].as_text() + "); leave one of the two out");
     }
@@ -87,7 +124,8 @@ void fuse(const Context& context, const FuseArguments& arguments) {
                                      .symmetries = symmetries,
                                      .communicator = context.communicator,
                                      .seed = arguments.model.seed,
-                                     .members = {}};
+                                     .members = {},
+                                     .global = base ? &*base : nullptr};
     std::unique_ptr<aggregator::StatisticsSource> server;
     if (dataset) {
         fusion.holdout =
@@ -99,15 +137,22 @@ void fuse(const Context& context, const FuseArguments& arguments) {
     for (std::size_t i = 0; i < files.size(); ++i) {
         const int owner = static_cast<int>(i) % context.communicator.size();
         const auto id = static_cast<std::int64_t>(i);
-        fusion.members.push_back({.client = id, .samples = samples[i], .owner = owner});
+        const bool same = *files[i].graph.layout == *graph.layout;
+        if (same)  // in its tensors; in what it does with them as well?
+            model::require_same_architecture(files[i].graph, arguments.paths[i], graph, arguments.paths[0]);
+        const auto own = same ? nullptr : std::make_shared<const model::ModelGraph>(files[i].graph);
+        fusion.members.push_back({.client = id, .samples = samples[i], .owner = owner, .graph = own});
         if (owner == context.communicator.rank()) {
-            state.updates.push_back(
-                {.client = id, .samples = samples[i], .parameters = files[i].parameters.clone()});
+            state.updates.push_back({.client = id,
+                                     .samples = samples[i],
+                                     .parameters = files[i].parameters.clone(),
+                                     .graph = own});
         }
     }
-    const auto score = [&](const model::Parameters& parameters) -> std::optional<analysis::Evaluation> {
+    const auto score = [&](const model::ModelGraph& of,
+                           const model::Parameters& parameters) -> std::optional<analysis::Evaluation> {
         if (!dataset) return std::nullopt;
-        return analysis::evaluate(graph, parameters, *dataset->test(), context.communicator);
+        return analysis::evaluate(of, parameters, *dataset->test(), context.communicator);
     };
     Json json = {{"pipeline", arguments.pipeline}, {"inputs", Json::array()}};
     record::Table table({"model", "test accuracy", "test loss"});
@@ -116,21 +161,22 @@ void fuse(const Context& context, const FuseArguments& arguments) {
                    evaluation ? record::number(evaluation->loss) : "–"});
     };
     for (std::size_t i = 0; i < files.size(); ++i) {
-        const auto evaluation = score(files[i].parameters);
+        const auto evaluation = score(files[i].graph, files[i].parameters);
         Json input = evaluation_json(evaluation);
         input["path"] = arguments.paths[i];
         json["inputs"].push_back(std::move(input));
         add_row(arguments.paths[i], evaluation);
     }
     const auto reports = pipeline.run(state, fusion);
-    const auto fused = score(state.merged);
+    const auto& fused_graph = state.architecture ? state.architecture->graph : graph;
+    const auto fused = score(fused_graph, state.merged);
     json["fused"] = evaluation_json(fused);
     json["stages"] = Json::array();
     for (const auto& report : reports) json["stages"].push_back(federation::stage_record(report));
     json["out"] = arguments.out;
     core::collectively(context.communicator, [&] {
         if (context.is_root)
-            model::save_model(arguments.out, graph, state.merged, arguments.model.meta(files[0]));
+            model::save_model(arguments.out, fused_graph, state.merged, arguments.model.meta(files[0]));
     });
     if (arguments.model.json) {
         context.print(json);
@@ -147,7 +193,8 @@ void fuse(const Context& context, const FuseArguments& arguments) {
 }  // namespace
 
 void add_fuse(CLI::App& program, Context& context) {
-    auto* command = program.add_subcommand("fuse", "merges model files of one architecture offline");
+    auto* command = program.add_subcommand(
+        "fuse", "merges model files offline: of one architecture, or of several widths");
     auto arguments = std::make_shared<FuseArguments>();
     command->add_option("MODELS", arguments->paths, "model files, at least two")->required();
     command
@@ -160,6 +207,9 @@ void add_fuse(CLI::App& program, Context& context) {
                      "one number a model, separated by commas (default: equal)")
         ->delimiter(',')
         ->allow_extra_args(false);
+    command->add_option(
+        "--base", arguments->base,
+        "the model all started from: what ties and dare count changes from, and the anchor `global`");
     command->add_option("--out", arguments->out, "model file to write")->required();
     arguments->model.add_data_to(*command);
     arguments->model.add_holdout_to(*command);

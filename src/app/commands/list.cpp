@@ -1,4 +1,5 @@
 #include "../context.hpp"
+#include "thalweg/aggregator/stage.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/registry.hpp"
 
@@ -19,14 +20,17 @@ Json option_json(const core::Option& option) {
             {"help", option.help}};
 }
 
+/// Of a stage with its default options.
+std::vector<std::string> contract(const core::PluginInfo& plugin) {
+    if (plugin.kind != "stage") return {};
+    return aggregator::contract_of(plugin, core::example_options(plugin));
+}
+
 Json plugin_json(const core::PluginInfo& plugin) {
     Json options = Json::array();
     for (const auto& option : plugin.options.options()) options.push_back(option_json(option));
-    return {{"kind", plugin.kind},
-            {"name", plugin.name},
-            {"help", plugin.help},
-            {"citation", plugin.citation},
-            {"options", options}};
+    return {{"kind", plugin.kind},         {"name", plugin.name},          {"help", plugin.help},
+            {"citation", plugin.citation}, {"contract", contract(plugin)}, {"options", options}};
 }
 
 std::string overview(const std::vector<std::string>& kinds) {
@@ -44,6 +48,7 @@ std::string overview(const std::vector<std::string>& kinds) {
 std::string details(const core::PluginInfo& plugin) {
     std::string text = plugin.kind + " " + plugin.name + ": " + plugin.help + "\n";
     if (!plugin.citation.empty()) text += "  source: " + plugin.citation + "\n";
+    for (const auto& line : contract(plugin)) text += "  " + line + "\n";
     if (plugin.options.options().empty()) text += "  no options\n";
     for (const auto& option : plugin.options.options()) {
         text += "  " + option.name + ": " + option.help + "\n      " + option.describe() + "\n";

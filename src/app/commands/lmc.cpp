@@ -18,10 +18,11 @@ struct LmcArguments {
 };
 
 void require_method(const std::string& method) {
-    auto valid = aggregator::alignment_methods();
-    valid.insert(valid.begin(), "none");
-    if (std::find(valid.begin(), valid.end(), method) == valid.end()) {
-        throw core::UsageError("--align: " + core::unknown_name("method", method, valid));
+    if (method == "none") return;
+    try {
+        aggregator::require_alignment_method(method);
+    } catch (const core::UsageError& error) {
+        throw core::UsageError(std::string("--align: ") + error.what() + " (or none)");
     }
 }
 
@@ -92,10 +93,10 @@ void lmc(const Context& context, const LmcArguments& arguments) {
         files[1].parameters = core::collectively(context.communicator, [&] {
             const auto symmetries = symmetry::derive(graph);
             if (context.is_root) symmetry::require_proof(graph, symmetries);
-            const auto match =
-                aggregator::align(arguments.align, graph, symmetries, files[0].parameters,
-                                  files[1].parameters, calibration.get(), arguments.model.seed, 1);
-            return symmetry::permute(files[1].parameters, symmetries, match.permutations);
+            const auto match = aggregator::align(
+                arguments.align, {graph, symmetries, files[0].parameters, files[1].parameters, calibration},
+                arguments.model.seed);
+            return aggregator::moved_model(graph, symmetries, files[1].parameters, match);
         });
     }
     std::vector<analysis::Split> splits;

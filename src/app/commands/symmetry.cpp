@@ -78,6 +78,7 @@ void plant(const Subject& subject, const symmetry::Symmetries& symmetries, core:
     aggregator::WeightMatchingOptions options;
     options.restarts = restarts;
     options.enough = aggregator::inner_product(a, a);
+    options.flips = false;  // permutations alone are planted
     const auto match = aggregator::weight_matching(graph, symmetries, a, b, random, options);
     result.recovered = aggregator::distance(a, symmetry::permute(b, symmetries, match.permutations)) == 0.0;
     result.starts = match.starts;

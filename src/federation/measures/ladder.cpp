@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "../ensemble.hpp"
 #include "thalweg/analysis/evaluate.hpp"
 #include "thalweg/federation/measure.hpp"
 
@@ -21,21 +22,23 @@ class Ladder final : public Measure {
     void begin(const aggregator::FusionState& state, const RoundView& view) override {
         clients_and_ensemble(state, view);
         if (view.pipeline.reduction() == 0) return;  // the reduction itself is the plain one
+        if (has_widths(view)) return;                // there is no plain one
         aggregator::FusionState copy = state;
         reduce(copy, view);
-        add("", copy.merged, view);
+        add("", copy, view);
     }
 
     void after(std::size_t index, const aggregator::FusionState& state, const RoundView& view) override {
         const auto& items = view.pipeline.items();
         const std::size_t reduction = view.pipeline.reduction();
         done_ += (done_.empty() ? "" : "+") + items[index].name;
+        one_width_ = one_width_ || items[index].traits.takes_any_width || !has_widths(view);
         if (index >= reduction) {
-            add(done_, state.merged, view);
-        } else if (index + 1 < reduction) {
+            add(done_, state, view);
+        } else if (index + 1 < reduction && one_width_ && !state.architecture) {
             aggregator::FusionState copy = state;
             reduce(copy, view);
-            add(done_ + "+" + items[reduction].name, copy.merged, view);
+            add(done_ + "+" + items[reduction].name, copy, view);
         }
     }
 
@@ -44,56 +47,40 @@ class Ladder final : public Measure {
     }
 
   private:
+    static bool has_widths(const RoundView& view) {
+        const auto& members = view.context.members;
+        return std::any_of(members.begin(), members.end(),
+                           [](const auto& member) { return member.graph != nullptr; });
+    }
+    /// Of updates of one width, whatever the clients sent.
     static void reduce(aggregator::FusionState& state, const RoundView& view) {
-        view.pipeline.items()[view.pipeline.reduction()].stage->apply(state, view.context);
+        aggregator::FusionContext context = view.context;
+        for (auto& member : context.members) member.graph = nullptr;
+        view.pipeline.items()[view.pipeline.reduction()].stage->apply(state, context);
     }
 
     /// `name`: the part of the pipeline that was run; empty: the reduction alone.
-    void add(const std::string& name, const model::Parameters& parameters, const RoundView& view) {
-        auto json = as_json(
-            analysis::evaluate(view.context.graph, parameters, *view.data.test(), view.context.communicator));
+    void add(const std::string& name, const aggregator::FusionState& state, const RoundView& view) {
+        const auto& graph = state.architecture ? state.architecture->graph : view.context.graph;
+        auto json =
+            as_json(analysis::evaluate(graph, state.merged, *view.data.test(), view.context.communicator));
         json["name"] = name.empty() ? view.pipeline.items()[view.pipeline.reduction()].name : name;
         steps_.push_back(std::move(json));
     }
 
-    /// One pass over the test set for each client, on its rank; logits are added up in client-id order.
     void clients_and_ensemble(const aggregator::FusionState& state, const RoundView& view) {
-        auto& communicator = view.context.communicator;
-        const auto& samples = *view.data.test();
-        const auto& members = view.context.members;
-        at::Tensor sum = at::zeros({samples.size(), view.context.graph.classes()}, at::kDouble);
-        std::size_t next = 0;
-        // A few clients a rank at a time: all ranks compute, and memory does not grow with the cohort.
-        const std::size_t window = 4 * static_cast<std::size_t>(communicator.size());
-        for (std::size_t first = 0; first < members.size(); first += window) {
-            const std::size_t last = std::min(first + window, members.size());
-            const auto own = core::collectively(communicator, [&] {
-                std::vector<at::Tensor> logits(last - first);
-                for (std::size_t k = first; k < last; ++k) {
-                    if (members[k].owner != communicator.rank()) continue;
-                    logits[k - first] =
-                        analysis::logits(view.context.graph, state.updates[next++].parameters, samples);
-                }
-                return logits;
-            });
-            for (std::size_t k = first; k < last; ++k) {
-                at::Tensor logits = own[k - first];
-                if (!logits.defined())
-                    logits = at::empty({samples.size(), view.context.graph.classes()}, at::kFloat);
-                communicator.broadcast({static_cast<std::byte*>(logits.data_ptr()), logits.nbytes()},
-                                       members[k].owner);
-                sum += logits;
-                auto json = as_json(analysis::score(view.context.graph, logits, samples));
-                json["client"] = members[k].client;
-                json["samples"] = members[k].samples;
-                clients_.push_back(std::move(json));
-            }
+        const auto score = score_ensemble(state, view.context, *view.data.test());
+        for (std::size_t k = 0; k < score.clients.size(); ++k) {
+            auto json = as_json(score.clients[k]);
+            json["client"] = view.context.members[k].client;
+            json["samples"] = view.context.members[k].samples;
+            clients_.push_back(std::move(json));
         }
-        const auto mean = sum / static_cast<double>(members.size());
-        ensemble_ = as_json(analysis::score(view.context.graph, mean.to(at::kFloat), samples));
+        ensemble_ = as_json(score.ensemble);
     }
 
     std::string done_;
+    bool one_width_ = false;  ///< a stage has brought all updates to one width, or they were
     record::Json clients_ = record::Json::array();
     record::Json steps_ = record::Json::array();
     record::Json ensemble_;
