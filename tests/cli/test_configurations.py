@@ -23,10 +23,24 @@ class Configurations(Case):
             with self.subTest(os.path.relpath(path, ROOT)):
                 self.succeed("validate", path, "--no-data")
                 images = [IMAGES] if "cifar10" in path else []
-                out = self.path(os.path.basename(path))
+                out = self.path(os.path.relpath(path, ROOT).replace(os.sep, "-"))
                 sampler = ["server.sampler={kind: uniform, count: 4}"] if "many-clients" in path else []
                 self.succeed("run", path, *SMALL, *images, *sampler, "server.rounds=1", "--out", out)
                 self.assertTrue(os.path.exists(os.path.join(out, "final.pt")))
+
+    def test_every_pipeline_of_a_comparison_can_be_run(self):
+        for path in [path for path in self.files() if os.path.basename(os.path.dirname(path)) == "compare"]:
+            with self.subTest(os.path.relpath(path, ROOT)):
+                # Clients with models of their own: the widest must find room in the round's.
+                narrow = [] if os.path.basename(path) == "widths.yaml" else ["model.hidden=[16, 16]"]
+                result = self.json("compare", path, *SMALL, *narrow, "server.rounds=1", "data.holdout=100",
+                                   "--seeds", 1, "--barrier-pairs", 1)
+                rows = result["rows"]
+                self.assertGreater(len(rows), 5)
+                self.assertEqual(len(rows), len(result["pipelines"]))
+                for row in rows:
+                    self.assertNotIn("error", row, row["pipeline"])
+                    self.assertIsNotNone(row["accuracy"], row["pipeline"])
 
 
 if __name__ == "__main__":

@@ -50,6 +50,12 @@ inline model::ModelGraph make_graph(const std::string& name) {
         if (layer) value = builder.layer_norm(norm, value);
         return builder.activation(value, kind);
     };
+    if (name == "mlp_configured") {  // of a configuration, which can be written anew with other widths
+        return model::build_model(
+            core::resolve_plugin("model", "kind", core::parse_yaml("{kind: mlp, hidden: [9, 7]}", "test"),
+                                 "model"),
+            {12}, 4);
+    }
     if (name.starts_with("mlp")) {
         model::GraphBuilder builder({12});
         int value = hidden(builder, builder.linear("layers.0", 0, 9), "norms.0");
@@ -126,9 +132,10 @@ struct Round {
     model::ModelGraph graph;
     symmetry::Symmetries symmetries;
     std::vector<aggregator::Update> updates;
-    model::Parameters global;  ///< may be undefined
-    std::shared_ptr<const data::SampleSet> holdout;
-    std::vector<std::shared_ptr<const data::SampleSet>> client_samples;  ///< by client / 3
+    model::Parameters global;                        ///< may be undefined
+    std::shared_ptr<const data::SampleSet> holdout;  ///< nullptr: the server has none, and no statistics
+    std::vector<std::shared_ptr<const data::SampleSet>>
+        client_samples;  ///< by client / 3; empty: none to ask
 };
 
 /// `clients` clients with ids 0, 3, 6, …, sample counts that differ, and random models.
@@ -143,6 +150,7 @@ inline Round make_round(const std::string& architecture, int clients, std::uint6
         update.client = 3 * k;
         update.samples = 40 + 30 * ((k * 7 + 2) % 5);
         update.parameters = random_model(round.graph, seed * 100 + static_cast<std::uint64_t>(k));
+        update.start = random_model(round.graph, seed * 100 + 50 + static_cast<std::uint64_t>(k));
         round.client_samples.push_back(
             random_samples(update.samples, width, 4, seed * 1000 + static_cast<std::uint64_t>(k)));
         round.updates.push_back(std::move(update));
@@ -160,7 +168,8 @@ inline int owner_of(std::size_t k, int ranks) {
 inline std::vector<aggregator::Member> members_of(const Round& round, int ranks) {
     std::vector<aggregator::Member> members;
     for (std::size_t k = 0; k < round.updates.size(); ++k) {
-        members.push_back({round.updates[k].client, round.updates[k].samples, owner_of(k, ranks)});
+        const auto& update = round.updates[k];
+        members.push_back({update.client, update.samples, owner_of(k, ranks), update.graph});
     }
     return members;
 }
@@ -175,13 +184,17 @@ inline void on_ranks(
         for (std::size_t k = 0; k < round.updates.size(); ++k) {
             if (owner_of(k, ranks) == communicator.rank()) state.updates.push_back(round.updates[k]);
         }
-        const auto server = aggregator::server_statistics(round.graph, round.holdout, communicator);
-        const auto clients = aggregator::client_statistics(
-            round.graph,
-            [&](std::int64_t client) {
-                return round.client_samples.at(static_cast<std::size_t>(client / 3));
-            },
-            communicator, 0);
+        std::unique_ptr<aggregator::StatisticsSource> server, clients;
+        if (round.holdout != nullptr)
+            server = aggregator::server_statistics(round.graph, round.holdout, communicator);
+        if (!round.client_samples.empty()) {
+            clients = aggregator::client_statistics(
+                round.graph,
+                [&](std::int64_t client) {
+                    return round.client_samples.at(static_cast<std::size_t>(client / 3));
+                },
+                communicator, 0);
+        }
         const aggregator::FusionContext context{.graph = round.graph,
                                                 .symmetries = round.symmetries,
                                                 .communicator = communicator,
@@ -205,7 +218,14 @@ struct Fused {
     model::Parameters merged;
     std::vector<aggregator::Update> updates;
     std::vector<aggregator::StageReport> reports;
+    std::shared_ptr<const aggregator::Architecture>
+        architecture{};  ///< of the merged model; nullptr: the round's
 };
+
+/// The same pointer for the same architecture.
+inline std::shared_ptr<const model::ModelGraph> graph_handle(const aggregator::Architecture& architecture) {
+    return {std::shared_ptr<const void>(), &architecture.graph};
+}
 
 /// Runs a pipeline on `ranks` ranks; every rank must come to the same end.
 inline Fused fuse(const Round& round, const std::string& pipeline, int ranks = 1) {
@@ -214,10 +234,16 @@ inline Fused fuse(const Round& round, const std::string& pipeline, int ranks = 1
     on_ranks(round, ranks, [&](aggregator::FusionState& state, const aggregator::FusionContext& context) {
         const auto parsed = aggregator::Pipeline::parse(pipeline);
         auto reports = parsed.run(state, context);
-        auto updates = aggregator::gather_updates(state, context);
+        // As they are after the last stage: of one width, perhaps of another architecture.
+        aggregator::FusionContext after = context;
+        for (auto& member : after.members)
+            member.graph = state.architecture ? graph_handle(*state.architecture) : nullptr;
+        for (auto& update : state.updates)
+            update.graph = state.architecture ? graph_handle(*state.architecture) : nullptr;
+        auto updates = aggregator::gather_updates(state, after);
         const std::lock_guard lock(mutex);
         if (!result.merged.defined()) {
-            result = {state.merged, std::move(updates), std::move(reports)};
+            result = {state.merged, std::move(updates), std::move(reports), state.architecture};
             return;
         }
         EXPECT_TRUE(same_bits(result.merged, state.merged)) << pipeline << ": ranks disagree";

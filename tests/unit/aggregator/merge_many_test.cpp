@@ -17,12 +17,14 @@ model::ModelGraph wide_mlp() {
         {30}, 10);
 }
 
-std::vector<model::Parameters> moved(const std::vector<model::Parameters>& models,
+std::vector<model::Parameters> moved(const model::ModelGraph& graph,
+                                     const std::vector<model::Parameters>& models,
                                      const symmetry::Symmetries& symmetries,
-                                     const std::vector<symmetry::Permutations>& permutations) {
+                                     const std::vector<symmetry::Element>& elements) {
+    const symmetry::Flips flips(graph, symmetries);
     std::vector<model::Parameters> result;
     for (std::size_t k = 0; k < models.size(); ++k) {
-        result.push_back(symmetry::permute(models[k], symmetries, permutations[k]));
+        result.push_back(flips.apply(models[k], symmetries, elements[k]));
     }
     return result;
 }
@@ -48,10 +50,9 @@ TEST(MergeMany, CopiesOfOneModelComeBackToACommonFrame) {
             copies.push_back(
                 symmetry::permute(original, symmetries, symmetry::random_permutations(symmetries, random)));
         }
-        const auto permutations = merge_many(graph, symmetries, copies, {0.1, 0.3, 0.2, 0.15, 0.25}, random);
-        for (const auto& model : moved(copies, symmetries, permutations)) {
-            EXPECT_TRUE(testing::same_bits(model, symmetry::permute(copies[0], symmetries, permutations[0])));
-        }
+        const auto elements = merge_many(graph, symmetries, copies, {0.1, 0.3, 0.2, 0.15, 0.25}, random);
+        const auto together = moved(graph, copies, symmetries, elements);
+        for (const auto& model : together) EXPECT_TRUE(testing::same_bits(model, together[0]));
     }
 }
 
@@ -63,8 +64,8 @@ TEST(MergeMany, RaisesTheAgreementAndEndsWhereNoModelMoves) {
         for (std::uint64_t k = 0; k < 4; ++k) models.push_back(random_model(graph, 10 + k));
         const std::vector<double> weights{0.4, 0.3, 0.2, 0.1};
         core::Random random(1, "agreement");
-        const auto permutations = merge_many(graph, symmetries, models, weights, random);
-        const auto together = moved(models, symmetries, permutations);
+        const auto elements = merge_many(graph, symmetries, models, weights, random);
+        const auto together = moved(graph, models, symmetries, elements);
         EXPECT_GT(agreement(together, weights), agreement(models, weights)) << name;
         for (std::size_t k = 0; k < models.size(); ++k) {
             at::Tensor others = at::zeros({graph.layout->size()}, at::kDouble);
@@ -84,7 +85,7 @@ TEST(MergeMany, OneModelStaysAsItIs) {
     const auto symmetries = symmetry::derive(graph);
     core::Random random(1, "one");
     EXPECT_TRUE(merge_many(graph, symmetries, {}, {}, random).empty());
-    EXPECT_EQ(merge_many(graph, symmetries, {random_model(graph, 1)}, {1.0}, random).front(),
+    EXPECT_EQ(merge_many(graph, symmetries, {random_model(graph, 1)}, {1.0}, random).front().permutations,
               symmetry::identity(symmetries));
 }
 
@@ -93,9 +94,10 @@ TEST(MergeMany, AModelThatIsAllTheWeightStaysAsItIs) {
     const auto symmetries = symmetry::derive(graph);
     core::Random random(1, "weight");
     const auto a = random_model(graph, 1), b = random_model(graph, 2);
-    const auto permutations = merge_many(graph, symmetries, {a, b}, {1.0, 0.0}, random);
-    EXPECT_EQ(permutations[0], symmetry::identity(symmetries));
-    EXPECT_GT(inner_product(a, symmetry::permute(b, symmetries, permutations[1])), inner_product(a, b));
+    const auto elements = merge_many(graph, symmetries, {a, b}, {1.0, 0.0}, random);
+    EXPECT_EQ(elements[0].permutations, symmetry::identity(symmetries));
+    const auto together = moved(graph, {a, b}, symmetries, elements);
+    EXPECT_GT(inner_product(a, together[1]), inner_product(a, b));
 }
 
 }  // namespace
