@@ -24,3 +24,14 @@ for program in "${programs[@]}"; do
     files+=("$file")
 done
 python3 "$source_dir/table.py" "${files[@]}"
+
+# Beside plain Python, where there is one with both packages.
+for python in python3 /usr/bin/python3; do
+    "$python" -c 'import numpy, scipy' 2> /dev/null || continue
+    printf '\n### weight matching beside NumPy and SciPy\n\n'
+    "$python" "$source_dir/matching_numpy.py" "$build_dir/thalweg"
+    printf '\n### scipy.optimize.linear_sum_assignment, for the table of assignments\n\n'
+    "$python" "$source_dir/assignment_scipy.py"
+    exit
+done
+echo "weight matching beside NumPy and SciPy: skipped, it needs python3-numpy and python3-scipy" >&2
