@@ -1,4 +1,4 @@
-#include "spheres.hpp"
+#include "thalweg/aggregator/spheres.hpp"
 
 #include <torch/types.h>
 

@@ -1,6 +1,6 @@
 #include <torch/types.h>
 
-#include "spheres.hpp"
+#include "thalweg/aggregator/spheres.hpp"
 #include "thalweg/aggregator/stage.hpp"
 #include "thalweg/core/error.hpp"
 

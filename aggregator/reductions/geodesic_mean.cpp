@@ -5,8 +5,8 @@
 #include <cmath>
 #include <vector>
 
-#include "../alignments/spheres.hpp"
 #include "coordinatewise.hpp"
+#include "thalweg/aggregator/spheres.hpp"
 #include "thalweg/aggregator/stage.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/interrupt.hpp"

@@ -10,19 +10,17 @@
 
 #include "finishing.hpp"
 #include "thalweg/analysis/measures.hpp"
+#include "thalweg/analysis/paths.hpp"
 #include "thalweg/core/error.hpp"
 
 namespace thalweg::analysis {
 
 namespace {
 
-void check_pair(const model::Parameters& a, const model::Parameters& b, std::int64_t points) {
-    if (points < 2)
-        throw core::UsageError("A curve needs at least 2 points, its ends; " + std::to_string(points) +
-                               " are too few.");
-    if (!(*a.layout == *b.layout) || a.is_double() != b.is_double()) {
-        throw core::RunError("Models of different architectures cannot be interpolated.");
-    }
+void check_points(std::int64_t points) {
+    if (points >= 2) return;
+    throw core::UsageError("A curve needs at least 2 points, its ends; " + std::to_string(points) +
+                           " are too few.");
 }
 
 std::vector<double> evenly_spaced(std::int64_t points) {
@@ -37,9 +35,9 @@ std::vector<double> evenly_spaced(std::int64_t points) {
 constexpr double middle = 0.5;
 
 /// Point λ, mended unless it is an end. Collective.
-model::Parameters mended_point(const model::Parameters& a, const model::Parameters& b, double lambda,
-                               const Finisher& finisher, core::Communicator& communicator) {
-    const auto between = core::collectively(communicator, [&] { return interpolate(a, b, lambda); });
+model::Parameters mended_point(const Path& path, double lambda, const Finisher& finisher,
+                               core::Communicator& communicator) {
+    const auto between = core::collectively(communicator, [&] { return path.at(lambda); });
     return lambda == 0 || lambda == 1 ? between : finisher.finish(between, lambda);
 }
 
@@ -80,8 +78,9 @@ double barrier_of(const std::vector<double>& lambdas, const std::vector<double>&
     }
     const double length = lambdas.back() - lambdas.front(), rise = values.back() - values.front();
     double highest = 0;
+    const bool has_ends = std::isfinite(values.front()) && std::isfinite(values.back());
     for (const double value : values) {
-        if (std::isnan(value)) return std::numeric_limits<double>::quiet_NaN();
+        if (std::isnan(value) || !has_ends) return std::numeric_limits<double>::quiet_NaN();
     }
     // The ends lie on the line; computing theirs would only add rounding.
     for (std::size_t i = 1; i + 1 < values.size(); ++i) {
@@ -94,16 +93,31 @@ double barrier_of(const std::vector<double>& lambdas, const std::vector<double>&
 Curve linear_curve(const model::ModelGraph& graph, const model::Parameters& a, const model::Parameters& b,
                    const std::vector<Split>& splits, const CurveOptions& options,
                    std::shared_ptr<const data::SampleSet> calibration, core::Communicator& communicator) {
+    check_points(options.points);
+    return path_curve(graph, *line_path(a, b), splits, options, std::move(calibration), communicator);
+}
+
+Curve path_curve(const model::ModelGraph& graph, const Path& path, const std::vector<Split>& splits,
+                 const CurveOptions& options, std::shared_ptr<const data::SampleSet> calibration,
+                 core::Communicator& communicator) {
     const at::NoGradGuard no_grad;
-    check_pair(a, b, options.points);
-    const Finisher finisher(graph, a, b, options.finish, calibration, communicator);
+    check_points(options.points);
+    if (path.folds_norms() && options.finish != "none") {
+        throw core::UsageError(
+            "The " + path.name() +
+            " path folds batch norms into the layers before them; nothing that takes their "
+            "statistics anew, as the finish '" +
+            options.finish + "' does, can follow. Use none.");
+    }
+    const auto ends = core::collectively(communicator, [&] { return std::pair(path.at(0), path.at(1)); });
+    const Finisher finisher(graph, ends.first, ends.second, options.finish, calibration, communicator);
     Curve curve;
     curve.lambdas = evenly_spaced(options.points);
     for (const Split& split : splits) curve.splits.emplace_back(split.name, SplitCurve{});
     // One point after another, the samples of each spread over the ranks: few points would leave ranks idle, and a point is
     // mended in many passes over the samples. What fits one chunk (see model::samples_at_once) is not spread.
     for (const double lambda : curve.lambdas) {
-        const auto point = mended_point(a, b, lambda, finisher, communicator);
+        const auto point = mended_point(path, lambda, finisher, communicator);
         for (std::size_t s = 0; s < splits.size(); ++s) {
             const Evaluation result = evaluate(graph, point, *splits[s].samples, communicator);
             curve.splits[s].second.loss.push_back(result.loss);
@@ -114,7 +128,7 @@ Curve linear_curve(const model::ModelGraph& graph, const model::Parameters& a, c
     for (auto& [name, measured] : curve.splits) measure_barriers(curve.lambdas, measured);
     if (calibration && curve.variance_ratio.empty()) {  // the middle is not one of the points
         curve.variance_ratio =
-            finisher.midpoint_variance_ratio(mended_point(a, b, middle, finisher, communicator));
+            finisher.midpoint_variance_ratio(mended_point(path, middle, finisher, communicator));
     }
     return curve;
 }

@@ -102,4 +102,19 @@ std::vector<double> Finisher::midpoint_variance_ratio(const model::Parameters& m
     return ratios;
 }
 
+model::Parameters with_fresh_norms(const model::ModelGraph& graph, const model::Parameters& parameters,
+                                   std::shared_ptr<const data::SampleSet> calibration) {
+    core::SelfCommunicator alone;
+    const symmetry::Symmetries none;
+    const aggregator::FusionContext context{.graph = graph,
+                                            .symmetries = none,
+                                            .communicator = alone,
+                                            .members = {{.client = 0, .samples = 1, .owner = 0}},
+                                            .holdout = nullptr};
+    const auto source = aggregator::server_statistics(graph, std::move(calibration), alone);
+    model::Parameters fresh = parameters.clone();
+    aggregator::reset_batch_norm(fresh, context, *source, {1.0});
+    return fresh;
+}
+
 }  // namespace thalweg::analysis

@@ -38,4 +38,9 @@ class Finisher {
     aggregator::EndMoments repaired_ends_;  ///< of those that REPAIR touches
 };
 
+/// The model with its batch norms' running statistics taken anew on `calibration`, as aggregator::reset_batch_norm does, in
+/// a tensor of its own. On this rank alone.
+model::Parameters with_fresh_norms(const model::ModelGraph& graph, const model::Parameters& parameters,
+                                   std::shared_ptr<const data::SampleSet> calibration);
+
 }  // namespace thalweg::analysis

@@ -13,12 +13,30 @@
 
 namespace thalweg::analysis {
 
+/// How the signs of two models agree in one tensor, or in several.
+struct SignAgreement {
+    double ratio = 0;  ///< agree ÷ counted; NaN when nothing was counted
+    /// Σ|a·b| over the entries whose signs agree ÷ Σ|a·b| over all: entries weigh by the product of their magnitudes. NaN
+    /// when all products are zero.
+    double weighted = 0;
+    std::int64_t agree = 0;    ///< entries with a·b > 0
+    std::int64_t counted = 0;  ///< entries that are not zero in both models
+    std::int64_t tested = 0;   ///< entries that are zero in neither
+    /// Against chance: were every sign of the `tested` entries tossed by itself, `agree` would be binomial(tested, 1/2);
+    /// z = (agree − tested/2) ÷ (√tested/2), and p is two-sided by the normal distribution. A model's entries are not
+    /// independent of one another (channels are learnt as a whole), so that p is far too small; z compares tensors and
+    /// pairs of one size, and to test a claim whole models must be the units. NaN when nothing was tested.
+    double z = 0, p = 1;
+};
+
 /// Sign consistency (Li et al., NeurIPS 2024): over trainable entries that are not both zero, the share with a·b > 0
 /// (by sign: products of tiny numbers count, too). Norm scales are left out of `overall` (they start at 1) and shown by
 /// tensor. A tensor that is zero in both models is left out of `tensors`; `overall` is NaN when nothing was counted.
 struct SignConsistency {
     double overall = 0;
     std::vector<std::pair<std::string, double>> tensors;
+    SignAgreement all{};  ///< of what `overall` counts; all.ratio is `overall`
+    std::vector<std::pair<std::string, SignAgreement>> by_tensor{};  ///< the same tensors as `tensors`
 };
 /// RunError when the models' layouts or number types differ. Not collective.
 SignConsistency sign_consistency(const model::Parameters& a, const model::Parameters& b);
@@ -64,7 +82,7 @@ Curve linear_curve(const model::ModelGraph& graph, const model::Parameters& a, c
 SplitCurve barrier(const model::ModelGraph& graph, const model::Parameters& a, const model::Parameters& b,
                    const data::SampleSet& samples, std::int64_t points, core::Communicator& communicator);
 /// Largest excess of a measured curve over the line between its ends (larger values are worse), never below 0; NaN when
-/// a value is NaN.
+/// a value is NaN or an end is infinite.
 double barrier_of(const std::vector<double>& lambdas, const std::vector<double>& values);
 
 /// Per layer (linear and convolution pre-activations, the classifier left out): mean over channels of Var in the merged
@@ -86,5 +104,20 @@ std::vector<LayerRatio> variance_ratio(const model::Parameters& merged, const ag
                                        const std::vector<double>& weights);
 /// The layers it looks at: affine operations but the last, the classifier.
 std::vector<std::size_t> variance_ratio_operations(const model::ModelGraph& graph);
+
+/// Per layer of the ends' moments and channel: σ of the merged model's values ÷ Σ w_k σ_k, what REPAIR (Jordan et al., ICLR
+/// 2023) sets to 1 where it repairs (aggregator::repaired_operations), since it averages deviations and not variances. A
+/// channel that is constant in all ends has NaN, which mean, min and max leave out (NaN when no channel is left). With
+/// EndMoments::held over the ends that have the channel. `weights` in the members' order. Collective.
+struct DeviationRatio {
+    std::string layer;
+    std::vector<double> channels;
+    double mean = 0, min = 0, max = 0;
+};
+std::vector<DeviationRatio> deviation_ratio(const model::Parameters& merged,
+                                            const aggregator::EndMoments& ends,
+                                            const aggregator::FusionContext& context,
+                                            aggregator::StatisticsSource& source,
+                                            const std::vector<double>& weights);
 
 }  // namespace thalweg::analysis

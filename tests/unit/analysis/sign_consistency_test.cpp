@@ -53,6 +53,43 @@ TEST(SignConsistency, LeavesOutWhatIsZeroInBoth) {
     EXPECT_TRUE(nothing.tensors.empty());
 }
 
+TEST(SignConsistency, WeighsByMagnitudeAndTestsAgainstChance) {
+    const auto graph = linear_model(2, 2);
+    const model::Parameters a(graph.layout), b(graph.layout);
+    set(a, "layers.0.weight", {1, -2, 3, 0});
+    set(b, "layers.0.weight", {4, 5, 1, 7});  // products 4, −10, 3, 0
+    set(a, "layers.0.bias", {1, 1});
+    set(b, "layers.0.bias", {2, -0.5});
+    const auto signs = sign_consistency(a, b);
+    ASSERT_EQ(signs.by_tensor.size(), 2u);
+    const auto& [name, weight] = signs.by_tensor[0];
+    EXPECT_EQ(name, "layers.0.weight");
+    EXPECT_EQ(weight.agree, 2);
+    EXPECT_EQ(weight.counted, 4);
+    EXPECT_EQ(weight.tested, 3);
+    EXPECT_DOUBLE_EQ(weight.weighted, 7.0 / 17);
+    EXPECT_DOUBLE_EQ(weight.z, (2 - 1.5) / (std::sqrt(3.0) / 2));
+    EXPECT_NEAR(weight.p, 0.5637, 1e-4);  // 2(1 − Φ(0.57735))
+    EXPECT_EQ(signs.all.agree, 3);
+    EXPECT_EQ(signs.all.counted, 6);
+    EXPECT_DOUBLE_EQ(signs.all.weighted, 9.0 / 19.5);
+    EXPECT_EQ(signs.all.ratio, signs.overall);
+    const auto nothing = sign_consistency(model::Parameters(graph.layout), model::Parameters(graph.layout));
+    EXPECT_TRUE(std::isnan(nothing.all.weighted) && std::isnan(nothing.all.z) && std::isnan(nothing.all.p));
+}
+
+TEST(SignConsistency, OfIndependentModelsLiesWithinChance) {
+    const auto graph = mlp(50, {100, 100}, 10);
+    double squares = 0;
+    for (std::uint64_t seed = 0; seed < 40; ++seed) {
+        const auto signs = sign_consistency(random_parameters(graph, 2 * seed + 10),
+                                            random_parameters(graph, 2 * seed + 11));
+        squares += signs.all.z * signs.all.z / 40;
+        EXPECT_LT(std::abs(signs.all.z), 4.5);
+    }
+    EXPECT_NEAR(squares, 1, 0.7);  // z is standard normal
+}
+
 TEST(SignConsistency, TinyNumbersHaveSigns) {
     const auto graph = linear_model(1, 2);
     const model::Parameters a(graph.layout), b(graph.layout);

@@ -1,0 +1,28 @@
+#include "thalweg/analysis/valley.hpp"
+
+namespace thalweg::analysis {
+
+namespace {
+
+class Gaussian final : public Noise {
+  public:
+    std::vector<double> draw(const model::ModelGraph&, const model::Parameters&,
+                             std::span<const std::int64_t> places, core::Random& random) const override {
+        std::vector<double> numbers(places.size());
+        for (double& number : numbers) number = random.normal();
+        return numbers;
+    }
+};
+
+const NoiseRegistration registration{
+    {.kind = "noise",
+     .name = "gaussian",
+     .help = "independent standard normal numbers",
+     .citation =
+         "Li et al., Exploring and Exploiting the Asymmetric Valley of DNNs, NeurIPS 2024 (arXiv 2405.12489)",
+     .options = {}},
+    [](const core::Value&) { return std::make_unique<Gaussian>(); }};
+
+}  // namespace
+
+}  // namespace thalweg::analysis
