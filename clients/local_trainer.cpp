@@ -151,7 +151,8 @@ void LocalTrainer::report_divergence(const std::string& what, std::int64_t clien
 }
 
 LocalResult LocalTrainer::train(model::Parameters& parameters, const data::SampleSet& samples,
-                                std::int64_t client, std::int64_t round, const Progress& progress) {
+                                std::int64_t client, std::int64_t round, const Progress& progress,
+                                const TrainingStudy& study) {
     const auto started = Time::now();
     const std::int64_t per_epoch = steps_per_epoch(samples.size());
     if (needs_two_samples_ && per_epoch == 0) {
@@ -175,6 +176,8 @@ LocalResult LocalTrainer::train(model::Parameters& parameters, const data::Sampl
     Ticker ticker(progress);
     for (std::int64_t step = 0; step < steps; ++step) {
         core::check_interrupt();
+        if (study.fork_at == step)
+            order = BatchOrder(study.order_seed, round, client, samples.size(), plan_.batch_size);
         const auto batch = next_batch(order);
         samples.gather(batch, x_.data_ptr<float>(), y_.data_ptr<std::int64_t>());
         const auto n = static_cast<std::int64_t>(batch.size());
@@ -191,6 +194,7 @@ LocalResult LocalTrainer::train(model::Parameters& parameters, const data::Sampl
         algorithm_->step(values, gradient, algorithm_->learning_rate() * factor);
         recent.add(step, loss, batch.size());
         ticker.tick(step + 1, steps);
+        if (study.after_step) study.after_step(step + 1);
     }
     // The loss of a step is taken before its update: what the last one did shows in the parameters alone.
     if (const auto fault = parameters.first_non_finite()) {

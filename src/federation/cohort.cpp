@@ -5,6 +5,7 @@
 
 #include "thalweg/core/error.hpp"
 #include "thalweg/federation/plan.hpp"
+#include "thalweg/record/json.hpp"
 
 namespace thalweg::federation {
 
@@ -82,7 +83,7 @@ CohortResult Cohort::collect(const Json& mine, const std::vector<aggregator::Mem
     CohortResult cohort;
     cohort.updates = std::move(updates);
     std::vector<Json> outcomes;
-    const std::string text = mine.dump();
+    const std::string text = record::json_text(mine);
     for (const auto& bytes : communicator_.all_gather(std::as_bytes(std::span(text)))) {
         const std::string received(reinterpret_cast<const char*>(bytes.data()), bytes.size());
         for (auto& outcome : Json::parse(received)) outcomes.push_back(std::move(outcome));

@@ -16,6 +16,7 @@
 #include "thalweg/core/error.hpp"
 #include "thalweg/federation/cohort.hpp"
 #include "thalweg/federation/measure.hpp"
+#include "thalweg/record/json.hpp"
 
 namespace thalweg::federation {
 
@@ -265,7 +266,7 @@ std::vector<CompareRow> Repetition::gather(const std::vector<CompareRow>& own, s
     std::vector<CompareRow> rows;
     const auto number = [](const Json& json) { return json.is_number() ? json.get<double>() : none; };
     // What a failure says may hold a file's name, and a file's name any bytes.
-    const std::string text = mine.dump(-1, ' ', false, Json::error_handler_t::replace);
+    const std::string text = record::json_text(mine);
     for (const auto& bytes : communicator_.all_gather(std::as_bytes(std::span(text)))) {
         for (const auto& item :
              Json::parse(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()))) {

@@ -7,6 +7,7 @@
 #include "thalweg/core/registry.hpp"
 #include "thalweg/core/text.hpp"
 #include "thalweg/federation/measure.hpp"
+#include "thalweg/live/address.hpp"
 #include "thalweg/model/interpreter.hpp"
 #include "thalweg/model/model_file.hpp"
 
@@ -44,19 +45,37 @@ core::Schema experiment_schema() {
                  .by_default(1)},
             "evaluation of the global model")
             .by_default("{}"),
-        core::object("analysis",
-                     {core::integer("every", "rounds between measurements (the last is always measured)")
-                          .at_least(1)
-                          .by_default(1),
-                      core::plugins("measures", "measure", "what is measured while fusing").by_default("[]")},
-                     "measures of the round")
+        core::object(
+            "analysis",
+            {core::integer("every", "rounds between measurements (the last is always measured)")
+                 .at_least(1)
+                 .by_default(1),
+             core::integers("rounds", "the rounds that are measured; empty: see every").by_default("[]"),
+             core::texts("pairs",
+                         "client pairs that measures of pairs look at, as 0-3, where both take "
+                         "part; empty: each measure draws its own")
+                 .by_default("[]"),
+             core::plugins("measures", "measure", "what is measured while fusing").by_default("[]")},
+            "measures of the round")
             .by_default("{}"),
         core::object(
             "record",
             {core::integer("checkpoint_every", "rounds between checkpoints; 0: only the final model")
                  .at_least(0)
                  .by_default(1),
-             core::integer("keep_checkpoints", "newest checkpoints kept; 0: all").at_least(0).by_default(2)},
+             core::integer("keep_checkpoints", "newest checkpoints kept; 0: all").at_least(0).by_default(2),
+             core::boolean("tensorboard", "also an event file that TensorBoard reads, in the run's folder")
+                 .by_default(false),
+             core::text(
+                 "serve",
+                 "ADDRESS:PORT of a live page with pause, checkpoint and stop, while `thalweg run` goes on; "
+                 "port 0: a free one")
+                 .optional(),
+             core::text(
+                 "token",
+                 "who opens the live page must bring it, at addresses other than loopback; better in the "
+                 "environment variable THALWEG_TOKEN")
+                 .optional()},
             "what is written")
             .by_default("{}"),
         core::object(
@@ -157,6 +176,52 @@ void require_next_rounds(const Experiment& experiment, const aggregator::Pipelin
 
 namespace {
 
+void require_rounds(const Value& rounds, std::int64_t last) {
+    for (const auto& item : rounds.items()) {
+        const auto round = item.as_int();
+        if (round < 1 || round > last)
+            item.reject("round " + std::to_string(round) + " never comes: the rounds are 1 to " +
+                        std::to_string(last) + " (server.rounds)");
+    }
+}
+
+/// Rounds that come, and clients that there are.
+void check_analysis(const Value& analysis, const Value& partition, std::int64_t rounds) {
+    require_own_names(analysis);
+    require_rounds(analysis["rounds"], rounds);
+    for (const auto& measure : analysis["measures"].items()) require_rounds(measure["rounds"], rounds);
+    if (!partition.has("clients")) return;
+    const auto clients = partition["clients"].as_int();
+    const auto pairs = chosen_pairs(analysis);
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+        if (pairs[i].second >= clients)
+            analysis["pairs"].items()[i].reject("there is no client " + std::to_string(pairs[i].second) +
+                                                ": the clients' ids are 0 to " + std::to_string(clients - 1));
+    }
+}
+
+/// The token goes where nobody writes it down.
+void take_live_page(Experiment& experiment) {
+    auto& section = *experiment.config.find("record");
+    const auto check = [](const Value& value, auto&& work) {
+        try {
+            work();
+        } catch (const core::UsageError& error) {
+            value.reject(error.what());
+        }
+    };
+    if (section.has("serve")) {
+        experiment.serve = section["serve"].as_text();
+        check(section["serve"], [&] { live::parse_address(experiment.serve); });
+    }
+    if (!section.has("token")) return;
+    experiment.token = section["token"].as_text();
+    check(section["token"], [&] { live::require_token(experiment.token); });
+    Value hidden;
+    hidden.place_like(section["token"]);
+    section.set("token", hidden);
+}
+
 /// What `compare` would be given by the configuration can be read; what it needs is asked where it runs.
 void check_comparison(const Value& section) {
     const auto& follow = section["follow"];
@@ -195,10 +260,12 @@ Experiment make_experiment(Value config, const std::vector<std::string>& overrid
     result.continue_on_failure = c["clients"]["on_failure"].as_text() == "continue";
     result.holdout = c["data"]["holdout"].as_int();
     result.evaluate_every = c["evaluation"]["every"].as_int();
-    result.analyse_every = c["analysis"]["every"].as_int();
     result.checkpoint_every = c["record"]["checkpoint_every"].as_int();
     result.keep_checkpoints = c["record"]["keep_checkpoints"].as_int();
+    take_live_page(result);
     require_fitting(result, aggregator::Pipeline(c["server"]["fusion"]));
+    result.pairs = chosen_pairs(c["analysis"]);
+    check_analysis(c["analysis"], c["data"]["partition"], result.rounds);
     check_comparison(c["compare"]);
     return result;
 }
@@ -209,10 +276,12 @@ Experiment load_experiment(const std::filesystem::path& path, const std::vector<
     return make_experiment(std::move(config), overrides);
 }
 
-Setting open_setting(const Experiment& experiment, core::Communicator& communicator) {
+Setting open_setting(const Experiment& experiment, core::Communicator& communicator,
+                     std::shared_ptr<const data::Dataset> dataset) {
     Setting setting;
     setting.dataset =
-        data::open_dataset(experiment.config["data"]["dataset"], {communicator, experiment.seed});
+        dataset ? std::move(dataset)
+                : data::open_dataset(experiment.config["data"]["dataset"], {communicator, experiment.seed});
     core::collectively(communicator, [&] {
         setting.graph = model::build_model(experiment.config["model"], setting.dataset->sample_shape(),
                                            setting.dataset->classes());

@@ -34,7 +34,11 @@ void Federation::resume(const RunOptions& options) {
 
 void Federation::require_same_configuration(const std::filesystem::path& folder) const {
     const auto before = core::parse_yaml(folder_->read_config(), (folder / "config.yaml").string());
-    const auto changes = core::differences(before, experiment_.config);
+    auto changes = core::differences(before, experiment_.config);
+    // Where the page is shown changes nothing of what is computed.
+    std::erase_if(changes, [](const std::string& change) {
+        return change.starts_with("record.serve:") || change.starts_with("record.token:");
+    });
     if (changes.empty()) return;
     throw core::UsageError(
         "'" + folder.string() +

@@ -5,11 +5,11 @@
 
 namespace thalweg::record {
 
-/// A line at the bottom of the terminal that is rewritten.
+/// Lines at the bottom of the terminal that are rewritten.
 class Bar {
   public:
     virtual ~Bar() = default;
-    /// The line as it is to be shown now.
+    /// The lines as they are to be shown now, separated by newlines; none wider than the terminal.
     virtual std::string shown() const = 0;
 };
 
@@ -20,8 +20,9 @@ class Console {
     static Console& instance();
     std::unique_lock<std::mutex> lock() { return std::unique_lock(mutex_); }
 
-    /// Draws the bar over the one on the screen. The cursor goes back to the line's beginning, so that whatever
-    /// another program prints, or the shell after a kill, does not begin in the middle of a line.
+    /// Draws the bar over the one on the screen. The cursor goes back to the beginning of its first line, so that
+    /// whatever another program prints, or the shell after a kill, does not begin in the middle of a line, and all
+    /// below is erased at the next drawing, however a resized window has broken the lines.
     void draw(const Bar& bar);
     /// Takes the bar off the screen if it is there.
     void wipe(const Bar& bar);
@@ -37,6 +38,7 @@ class Console {
   private:
     std::mutex mutex_;
     const Bar* bar_ = nullptr;
+    bool has_lines_ = false;  ///< more than one of the bar's is on the screen
 };
 
 }  // namespace thalweg::record

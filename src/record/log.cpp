@@ -3,8 +3,10 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <string>
 
 #include "console.hpp"
 
@@ -16,15 +18,21 @@ Console& Console::instance() {
 }
 
 void Console::draw(const Bar& bar) {
-    std::fprintf(stderr, "\r\x1b[K%s\r", bar.shown().c_str());
+    const std::string shown = bar.shown();
+    const auto below = std::count(shown.begin(), shown.end(), '\n');
+    std::string text = (has_lines_ ? "\r\x1b[J" : "\r\x1b[K") + shown + "\r";
+    if (below > 0) text += "\x1b[" + std::to_string(below) + "A";
+    std::fputs(text.c_str(), stderr);  // at once: half a drawing is not to be seen
     std::fflush(stderr);
+    has_lines_ = below > 0;
     bar_ = &bar;
 }
 
 void Console::wipe(const Bar& bar) {
     if (bar_ != &bar) return;
-    std::fputs("\r\x1b[K", stderr);
+    std::fputs(has_lines_ ? "\r\x1b[J" : "\r\x1b[K", stderr);
     std::fflush(stderr);
+    has_lines_ = false;
     bar_ = nullptr;
 }
 

@@ -5,16 +5,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <optional>
 #include <string>
 #include <utility>
 
 #include "console.hpp"
 #include "thalweg/core/text.hpp"
-#include "thalweg/record/stopwatch.hpp"
+#include "thalweg/record/pace.hpp"
 #include "thalweg/record/table.hpp"
 
 namespace thalweg::record {
@@ -23,6 +23,7 @@ namespace {
 
 constexpr double seconds_between_draws = 0.1;
 constexpr double seconds_between_lines = 5.0;
+constexpr std::size_t most_accuracies = 40;
 
 bool stderr_is_terminal() {
     const char* kind = std::getenv("TERM");
@@ -36,6 +37,24 @@ std::size_t terminal_width() {
     if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1)
         return size.ws_col - std::size_t{1};
     return 79;
+}
+
+/// What the terminal is told by the environment, in the order in which locales are looked up.
+bool locale_is_utf8() {
+    for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
+        const char* value = std::getenv(name);
+        if (value == nullptr || *value == '\0') continue;
+        std::string locale(value);
+        std::transform(locale.begin(), locale.end(), locale.begin(),
+                       [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; });
+        return locale.find("utf-8") != std::string::npos || locale.find("utf8") != std::string::npos;
+    }
+    return false;
+}
+
+bool wants_colour() {
+    const char* refused = std::getenv("NO_COLOR");
+    return refused == nullptr || *refused == '\0';
 }
 
 std::string cut(const std::string& text, std::size_t width) {
@@ -58,24 +77,33 @@ struct Progress::State final : Bar {
     double done = 0;
     std::string what;
     Stopwatch clock;
-    std::optional<double> first_done;  ///< where this process began
-    double first_at = 0;
+    Pace pace;
+    bool utf8 = true, colour = false;
+    std::vector<double> accuracies;  ///< the last ones
+    double best = 0;
     double last_output = -1;  ///< negative: none yet
+    double said_done = 0;     ///< in the last plain line
+    std::string said_what;
 
-    double seconds_left() const {
-        const double gained = done - first_done.value_or(done), spent = clock.seconds() - first_at;
-        if (gained <= 0 || spent < 0.5) return -1;
-        return std::max(0.0, (static_cast<double>(total) - done) * spent / gained);
+    std::string text() const {
+        return progress_text(done, total, unit, what, pace.seconds_left(static_cast<double>(total)));
     }
-    std::string text() const { return progress_text(done, total, unit, what, seconds_left()); }
     std::string shown() const override {
-        return progress_bar(text(), total > 0 ? done / static_cast<double>(total) : 0.0, terminal_width());
+        const std::size_t width = terminal_width();
+        const std::string line = utf8 ? text() : ascii_text(text());
+        std::string all =
+            progress_bar(line, total > 0 ? done / static_cast<double>(total) : 0.0, width, utf8);
+        if (const auto plot = progress_plot(accuracies, best, width, utf8); !plot.empty())
+            all += "\n" + (colour ? "\x1b[36m" + plot + "\x1b[0m" : plot);
+        return all;
     }
 };
 
 Progress::Progress(bool enabled, std::int64_t total, std::string unit) : state_(std::make_unique<State>()) {
     state_->enabled = enabled;
     state_->terminal = enabled && stderr_is_terminal();
+    state_->utf8 = locale_is_utf8();
+    state_->colour = wants_colour();
     state_->total = total;
     state_->unit = std::move(unit);
 }
@@ -95,19 +123,35 @@ void Progress::update(double done, const std::string& what) {
     const double now = state_->clock.seconds();
     state_->done = std::clamp(done, 0.0, static_cast<double>(state_->total));
     state_->what = what;
-    if (!state_->first_done) {
-        state_->first_done = state_->done;
-        state_->first_at = now;
-    }
+    state_->pace.update(state_->done);
     if (state_->terminal) {
         if (state_->last_output >= 0 && now - state_->last_output < seconds_between_draws) return;
         console.draw(*state_);
     } else {
         // The first line, too, comes after five seconds: short commands say nothing until they are done.
         if (now - std::max(state_->last_output, 0.0) < seconds_between_lines) return;
+        // A line that says nothing new (a pause) would fill a log for as long as it lasts.
+        if (state_->last_output >= 0 && state_->said_done == state_->done && state_->said_what == what)
+            return;
+        state_->said_done = state_->done;
+        state_->said_what = what;
         std::fprintf(stderr, "%s\n", state_->text().c_str());
     }
     state_->last_output = now;
+}
+
+void Progress::accuracy(double value) {
+    if (!state_->enabled) return;
+    const auto lock = Console::instance().lock();
+    auto& values = state_->accuracies;
+    values.push_back(value);
+    state_->best = std::max(state_->best, value);
+    if (values.size() > most_accuracies) values.erase(values.begin());
+}
+
+void Progress::exclude(double seconds) {
+    const auto lock = Console::instance().lock();
+    state_->pace.exclude(seconds);
 }
 
 void Progress::line(const std::string& text) {
@@ -147,14 +191,57 @@ std::string progress_text(double done, std::int64_t total, const std::string& un
     return text;
 }
 
-std::string progress_bar(const std::string& text, double fraction, std::size_t width) {
+std::string progress_bar(const std::string& text, double fraction, std::size_t width, bool utf8) {
     constexpr std::size_t cells = 20;
     if (text_width(text) + cells + 3 > width) return cut(text, width);
     const double share = std::isfinite(fraction) ? std::clamp(fraction, 0.0, 1.0) : 0.0;
     const auto filled = static_cast<std::size_t>(share * static_cast<double>(cells));
     std::string bar = "[";
-    for (std::size_t i = 0; i < cells; ++i) bar += i < filled ? "█" : "·";
+    for (std::size_t i = 0; i < cells; ++i) bar += i < filled ? (utf8 ? "█" : "#") : (utf8 ? "·" : ".");
     return bar + "] " + text;
+}
+
+std::string progress_plot(const std::vector<double>& accuracies, double best, std::size_t width, bool utf8) {
+    static const std::array<const char*, 8> blocks{"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+    static const std::array<const char*, 8> ascii{"_", ".", "-", "~", "=", "+", "*", "#"};
+    if (accuracies.empty()) return "";
+    const std::string label = "accuracy ", last = percent(accuracies.back()),
+                      record = (utf8 ? " · best " : " - best ") + percent(best);
+    if (label.size() + last.size() > width) return cut(last, width);
+    const std::size_t room = width - label.size() - last.size();
+    const bool with_record = room >= text_width(record);
+    const std::size_t free = with_record ? room - text_width(record) : room;
+    // One value is no plot; a blank stands between plot and number.
+    const std::size_t count = free < 3 ? 0 : std::min({free - 1, most_accuracies, accuracies.size()});
+    std::string plot;
+    if (count > 1) {
+        const auto first = accuracies.end() - static_cast<std::ptrdiff_t>(count);
+        const auto [low, high] = std::minmax_element(first, accuracies.end());
+        const double range = *high - *low;
+        for (auto value = first; value != accuracies.end(); ++value) {
+            const double height = range > 0 ? (*value - *low) / range : 0.5;
+            plot += (utf8 ? blocks : ascii)[std::min<std::size_t>(7, static_cast<std::size_t>(height * 8))];
+        }
+        plot += " ";
+    }
+    return label + plot + last + (with_record ? record : "");
+}
+
+std::string ascii_text(const std::string& text) {
+    std::string plain;
+    for (std::size_t i = 0; i < text.size();) {
+        std::size_t bytes = 1;
+        while (i + bytes < text.size() && (static_cast<unsigned char>(text[i + bytes]) & 0xC0) == 0x80)
+            ++bytes;
+        const std::string point = text.substr(i, bytes);
+        if (bytes == 1) {
+            plain += static_cast<unsigned char>(point[0]) < 0x80 ? point : "?";
+        } else {
+            plain += point == "·" ? "-" : point == "…" ? "..." : point == "×" ? "x" : "?";
+        }
+        i += bytes;
+    }
+    return plain;
 }
 
 }  // namespace thalweg::record

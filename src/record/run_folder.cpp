@@ -9,11 +9,14 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <fstream>
+#include <functional>
 #include <optional>
 #include <system_error>
 
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/files.hpp"
+#include "thalweg/record/json_lines.hpp"
 
 namespace thalweg::record {
 
@@ -40,27 +43,25 @@ struct Line {
 };
 
 /// All lines but a torn last one: an append ends with its newline, so what is torn has none and is no JSON.
-std::vector<Line> read_lines(const fs::path& path) {
-    std::vector<Line> lines;
-    if (!fs::exists(path)) return lines;
-    const std::string content = core::read_file(path);
-    for (std::size_t begin = 0; begin < content.size();) {
-        const std::size_t newline = content.find('\n', begin);
-        const bool ended = newline != std::string::npos;
-        Line line{content.substr(begin, ended ? newline - begin : std::string::npos), {}};
+void for_each_line(const fs::path& path, const std::function<void(Line)>& take) {
+    if (!fs::exists(path)) return;
+    std::ifstream file(path, std::ios::binary);
+    std::size_t number = 0;
+    for (Line line; std::getline(file, line.text); line = {}) {
+        const bool ended = !file.eof();
+        ++number;
         line.json = Json::parse(line.text, nullptr, false);
         const bool valid = line.json.is_object();
         if (!valid && ended) {
             throw core::RunError(
                 fmt::format("{}:{}: this line is not a JSON object, so the record of the run is "
                             "damaged; remove the line, or choose another folder",
-                            path.string(), lines.size() + 1));
+                            path.string(), number));
         }
-        if (valid) lines.push_back(std::move(line));
-        if (!ended) break;
-        begin = newline + 1;
+        if (valid) take(std::move(line));
     }
-    return lines;
+    if (!file.is_open() || file.bad())
+        throw core::RunError(path.string() + ": cannot be read: " + std::generic_category().message(errno));
 }
 
 [[noreturn]] void cannot_write(const fs::path& path, int error) {
@@ -95,7 +96,40 @@ std::shared_ptr<void> lock_folder(const fs::path& path) {
     return file;
 }
 
+void append_line(const fs::path& path, const Json& line) {
+    core::append_durably(path, line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+/// Keeps the lines up to `round`.
+void truncate(const fs::path& path, std::int64_t round) {
+    if (!fs::exists(path)) return;
+    std::string kept;
+    std::int64_t number = 0;
+    for_each_line(path, [&](const Line& line) {
+        ++number;
+        const auto found = line.json.find("round");
+        if (found == line.json.end() || !found->is_number_integer()) {
+            throw core::RunError(fmt::format(
+                "{}:{}: this line has no integer `round`, so the record of the run is damaged; remove "
+                "the line, or choose another folder",
+                path.string(), number));
+        }
+        if (found->get<std::int64_t>() <= round) kept += line.text + "\n";
+    });
+    core::write_atomically(path, kept);
+}
+
 }  // namespace
+
+void for_each_json_line(const fs::path& path, const std::function<void(Json)>& take) {
+    for_each_line(path, [&](Line line) { take(std::move(line.json)); });
+}
+
+std::vector<Json> read_json_lines(const fs::path& path) {
+    std::vector<Json> result;
+    for_each_json_line(path, [&](Json line) { result.push_back(std::move(line)); });
+    return result;
+}
 
 RunFolder RunFolder::create(const fs::path& path) {
     std::error_code error;
@@ -207,32 +241,24 @@ void RunFolder::sweep() const {
 }
 
 void RunFolder::append_round(const Json& line) const {
-    core::append_durably(rounds_path(), line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+    append_line(rounds_path(), line);
+}
+
+void RunFolder::append_analysis(const Json& line) const {
+    append_line(analysis_path(), line);
 }
 
 void RunFolder::truncate_rounds(std::int64_t round) const {
-    const fs::path path = rounds_path();
-    if (!fs::exists(path)) return;
-    std::string kept;
-    std::int64_t number = 0;
-    for (const Line& line : read_lines(path)) {
-        ++number;
-        const auto found = line.json.find("round");
-        if (found == line.json.end() || !found->is_number_integer()) {
-            throw core::RunError(fmt::format(
-                "{}:{}: this line has no integer `round`, so the record of the run is damaged; remove "
-                "the line, or choose another folder",
-                path.string(), number));
-        }
-        if (found->get<std::int64_t>() <= round) kept += line.text + "\n";
-    }
-    core::write_atomically(path, kept);
+    truncate(rounds_path(), round);
+    truncate(analysis_path(), round);
 }
 
 std::vector<Json> RunFolder::read_rounds() const {
-    std::vector<Json> rounds;
-    for (Line& line : read_lines(rounds_path())) rounds.push_back(std::move(line.json));
-    return rounds;
+    return read_json_lines(rounds_path());
+}
+
+std::vector<Json> RunFolder::read_analysis() const {
+    return read_json_lines(analysis_path());
 }
 
 }  // namespace thalweg::record

@@ -25,9 +25,12 @@ struct Experiment {
     std::int64_t rounds = 1;
     std::int64_t holdout = 0;
     std::int64_t evaluate_every = 1;
-    std::int64_t analyse_every = 1;
+    /// Client ids of `analysis.pairs`; empty: measures draw their own.
+    std::vector<std::pair<std::int64_t, std::int64_t>> pairs{};
     std::int64_t checkpoint_every = 1;
     std::int64_t keep_checkpoints = 0;
+    std::string serve;  ///< address of the live page; empty: none
+    std::string token;  ///< of the live page; kept out of `config`, which is written to the run's folder
 };
 
 /// The schema of a configuration file, for validation and documentation.
@@ -61,8 +64,9 @@ struct Setting {
         return client_graphs[static_cast<std::size_t>(client) % client_graphs.size()];
     }
 };
-/// Opens the data set and builds the model. Collective.
-Setting open_setting(const Experiment& experiment, core::Communicator& communicator);
+/// Opens the data set (unless it is there) and builds the model. Collective.
+Setting open_setting(const Experiment& experiment, core::Communicator& communicator,
+                     std::shared_ptr<const data::Dataset> dataset = nullptr);
 
 /// The initial model of `client` (its own with `init: independent`), or the shared one for client −1.
 model::Parameters initial_model(const model::ModelGraph& graph, std::uint64_t seed, std::int64_t client);

@@ -13,13 +13,18 @@
 #include "thalweg/federation/experiment.hpp"
 #include "thalweg/record/record.hpp"
 
+namespace thalweg::live {
+class RunPage;
+}
+
 namespace thalweg::federation {
 
 /// Runs federated rounds: plan, train, fuse, evaluate, record. Every rank holds one and makes the same calls.
 class Federation {
   public:
-    /// Opens the data and builds the model. Collective.
-    Federation(Experiment experiment, core::Communicator& communicator);
+    /// Opens the data (unless it is there) and builds the model. Collective.
+    Federation(Experiment experiment, core::Communicator& communicator,
+               std::shared_ptr<const data::Dataset> dataset = nullptr);
     ~Federation();
 
     /// Where and how to record.
@@ -32,6 +37,8 @@ class Federation {
     /// All rounds. Returns the lines of rounds.jsonl (on rank 0; empty elsewhere). Collective. Interrupted carries a
     /// message that says how to go on.
     std::vector<record::Json> run(const RunOptions& options);
+    /// False when the live page's stop button ended the run before its last round. The same on every rank.
+    bool is_complete() const { return finished_ == experiment_.rounds; }
 
     const data::FederatedData& data() const { return *data_; }
     const model::ModelGraph& graph() const { return setting_.graph; }
@@ -39,15 +46,31 @@ class Federation {
 
   private:
     void start(const RunOptions& options);
+    void go_on(const RunOptions& options);
+    std::vector<record::Json> conclude(const RunOptions& options, bool news);
     void begin(const RunOptions& options);
     void resume(const RunOptions& options);
     void require_same_configuration(const std::filesystem::path& folder) const;
     std::int64_t load_last_checkpoint();
     void remember_server(std::int64_t round);
     void require_whole_record(std::int64_t round) const;
-    record::Json round(std::int64_t round);
-    void fuse(std::int64_t round, CohortResult& training, record::Json& line);
+    /// A round's lines in rounds.jsonl and analysis.jsonl.
+    struct RoundRecord {
+        record::Json line, analysis;
+    };
+    RoundRecord round(std::int64_t round);
+    void fuse(std::int64_t round, CohortResult& training, RoundRecord& record);
     void checkpoint(std::int64_t round);
+    void write_checkpoint(std::int64_t round);
+    void open_page(const RunOptions& options);
+    void show_past();
+    void show(double done, const std::string& what);
+    void show_accuracy(const record::Json& line);
+    void show_round(const record::Json& line);
+    void show_end(const std::string& phase, const std::string& what);
+    bool obey();
+    void wait_while_paused();
+    void checkpoint_if_asked();
     void broadcast_global();
     bool is_root() const { return communicator_.rank() == 0; }
 
@@ -63,6 +86,7 @@ class Federation {
     std::int64_t finished_ = 0;  ///< rounds done
     std::optional<record::RunFolder> folder_;
     std::unique_ptr<record::Progress> progress_;
+    std::unique_ptr<live::RunPage> page_;  ///< on rank 0, with record.serve
 };
 
 /// What the record says of a stage: name, seconds, bytes and its notes.

@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace thalweg::record {
 
-/// Progress on stderr. On a terminal one line that is rewritten at most ten times a second (bar, what, ETA); elsewhere
-/// plain lines, at most one every five seconds and one at `finish`. Silent when `enabled` is false (other ranks).
+/// Progress on stderr. On a terminal a line that is rewritten at most ten times a second (bar, what, ETA), and below it,
+/// once there are accuracies, a small plot of the last ones; elsewhere plain lines, at most one every five seconds and
+/// one at `finish`. Where the locale is not UTF-8 it keeps to ASCII; colours only without NO_COLOR. Silent when `enabled` is false (other ranks).
 /// Safe to update from several threads. The time left is extrapolated from what was done since the first update, so
 /// a resumed run does not count the rounds it did not compute.
 class Progress {
@@ -20,6 +22,10 @@ class Progress {
     Progress& operator=(const Progress&) = delete;
     /// `done` may have a fraction (2.4 of 10 rounds); `what` is shown as it is (`clients 40%`), empty: nothing.
     void update(double done, const std::string& what);
+    /// Another accuracy (a fraction), for the plot.
+    void accuracy(double value);
+    /// A pause that is over: those seconds do not count as work.
+    void exclude(double seconds);
     /// Prints a whole line above the bar.
     void line(const std::string& text);
     /// All is done: leaves a last line with the time taken (`round 10/10 · 3 min 20 s`). Later calls do nothing.
@@ -38,6 +44,14 @@ std::string progress_text(double done, std::int64_t total, const std::string& un
                           double seconds_left);
 
 /// `text` behind a bar, cut to `width` code points; a narrow terminal goes without the bar.
-std::string progress_bar(const std::string& text, double fraction, std::size_t width);
+std::string progress_bar(const std::string& text, double fraction, std::size_t width, bool utf8 = true);
+
+/// `accuracy ▁▃▅▇█ 86.12% · best 86.40%`, no wider than `width`: the newest values, as many as there is room for (40 at
+/// most), lowest to highest; what does not fit is left out, plot before numbers. Empty without values.
+std::string progress_plot(const std::vector<double>& accuracies, double best, std::size_t width,
+                          bool utf8 = true);
+
+/// UTF-8 text in ASCII: `·` as `-`, `…` as `...`, `×` as `x`, any other character as `?`.
+std::string ascii_text(const std::string& text);
 
 }  // namespace thalweg::record

@@ -12,7 +12,7 @@ namespace thalweg::record {
 
 using Json = nlohmann::ordered_json;
 
-/// A run's folder: config.yaml, manifest.json, rounds.jsonl, checkpoints/, final.pt. Used by rank 0 alone. All writes
+/// A run's folder: config.yaml, manifest.json, rounds.jsonl, analysis.jsonl, checkpoints/, final.pt. Used by rank 0 alone. All writes
 /// are whole or not at all; RunError names the path and the reason when a place cannot be written.
 class RunFolder {
   public:
@@ -42,16 +42,21 @@ class RunFolder {
     void sweep() const;
     /// Appends a line to rounds.jsonl and flushes it to disk. Values that are not finite become null.
     void append_round(const Json& line) const;
-    /// Drops the lines of rounds after `round` (a resumed run repeats them) and a torn last line. RunError (file and
-    /// line) when another line is not JSON with an integer `round`.
+    /// The same for analysis.jsonl, what was measured in a round.
+    void append_analysis(const Json& line) const;
+    /// Drops the lines of rounds after `round` (a resumed run repeats them) and a torn last line, in rounds.jsonl and
+    /// analysis.jsonl. RunError (file and line) when another line is not JSON with an integer `round`.
     void truncate_rounds(std::int64_t round) const;
     /// The recorded rounds; none when there is no rounds.jsonl yet. A torn last line (the run was killed while writing
     /// it, or is writing it now) is left out; any other line that is not JSON is a RunError that names file and line.
     std::vector<Json> read_rounds() const;
+    /// The same for analysis.jsonl.
+    std::vector<Json> read_analysis() const;
 
   private:
     explicit RunFolder(std::filesystem::path path) : path_(std::move(path)) {}
     std::filesystem::path rounds_path() const { return path_ / "rounds.jsonl"; }
+    std::filesystem::path analysis_path() const { return path_ / "analysis.jsonl"; }
     std::filesystem::path path_;
     std::shared_ptr<void> lock_;  ///< one process at a time records into a folder
 };

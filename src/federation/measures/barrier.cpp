@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "samples.hpp"
 #include "thalweg/analysis/measures.hpp"
 #include "thalweg/federation/measure.hpp"
 
@@ -24,21 +25,21 @@ class BarrierMeasure final : public Measure {
     }
 
     record::Json finish(const aggregator::FusionState&, const RoundView& view) override {
-        if (view.context.members.size() < 2) return nullptr;
+        const auto pairs = static_cast<std::int64_t>(measured_pairs(view, pairs_).size());
+        if (pairs == 0) return nullptr;
         if (view.pipeline.reduction() == 0) after_ = before_;
-        return {{"pairs", static_cast<std::int64_t>(sample_pairs(view.context, pairs_).size())},
+        return {{"pairs", pairs},
                 {"before", {{"loss", before_.first}, {"error", before_.second}}},
                 {"after", {{"loss", after_.first}, {"error", after_.second}}}};
     }
 
+    bool brief() const override { return true; }
+
   private:
     std::pair<double, double> mean(const aggregator::FusionState& state, const RoundView& view) const {
-        const auto test = view.data.test();
-        std::vector<std::uint32_t> first(static_cast<std::size_t>(std::min(samples_, test->size())));
-        for (std::size_t i = 0; i < first.size(); ++i) first[i] = static_cast<std::uint32_t>(i);
-        const data::Subset samples(test, std::move(first));
+        const auto samples = first_test_samples(view, samples_);
         double loss = 0, error = 0;
-        const auto pairs = sample_pairs(view.context, pairs_);
+        const auto pairs = measured_pairs(view, pairs_);
         for (const auto& [a, b] : pairs) {
             const auto first_end = fetch_update(a, state, view.context);
             const auto second_end = fetch_update(b, state, view.context);

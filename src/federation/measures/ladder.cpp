@@ -46,6 +46,8 @@ class Ladder final : public Measure {
         return {{"clients", clients_}, {"steps", steps_}, {"ensemble", ensemble_}};
     }
 
+    bool brief() const override { return true; }
+
   private:
     static bool has_widths(const RoundView& view) {
         const auto& members = view.context.members;

@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "thalweg/analysis/measures.hpp"
 #include "thalweg/federation/measure.hpp"
 
@@ -5,10 +7,26 @@ namespace thalweg::federation {
 
 namespace {
 
+/// Mean shares: of entries, and of products of magnitudes.
+struct Shares {
+    double ratio = 0, weighted = 0;
+    void add(const analysis::SignAgreement& agreement) {
+        ratio += agreement.ratio;
+        weighted += agreement.weighted;
+    }
+    Shares over(std::size_t count) const {
+        const double n = std::max<double>(1, static_cast<double>(count));
+        return {ratio / n, weighted / n};
+    }
+};
+
 /// Sign consistency among clients (before and after alignment) and between clients and the new global model.
 class SignConsistencyMeasure final : public Measure {
   public:
-    explicit SignConsistencyMeasure(const core::Value& options) : pairs_(options["pairs"].as_int()) {}
+    explicit SignConsistencyMeasure(const core::Value& options)
+        : pairs_(options["pairs"].as_int()), layers_(options["layers"].as_bool()) {}
+
+    bool brief() const override { return !layers_; }
 
     void begin(const aggregator::FusionState& state, const RoundView& view) override {
         before_ = between_clients(state, view);
@@ -19,43 +37,85 @@ class SignConsistencyMeasure final : public Measure {
     }
 
     record::Json finish(const aggregator::FusionState& state, const RoundView& view) override {
-        std::vector<double> mine;
-        for (const auto& update : state.updates) {
-            mine.push_back(analysis::sign_consistency(update.parameters, state.merged).overall);
-        }
-        // Summed in client-id order, whatever rank holds whom.
-        const auto gathered = view.context.communicator.all_gather(core::as_bytes(mine));
-        std::vector<std::vector<double>> by_rank;
-        for (const auto& bytes : gathered) by_rank.push_back(core::from_bytes<double>(bytes));
-        std::vector<std::size_t> next(by_rank.size(), 0);
-        double sum = 0;
-        for (const auto& member : view.context.members) {
-            const auto owner = static_cast<std::size_t>(member.owner);
-            sum += by_rank[owner][next[owner]++];
-        }
-        record::Json json;
-        const bool several = view.context.members.size() > 1;
-        json["client_client_before"] = several ? record::Json(before_) : record::Json();
-        json["client_client"] =
-            several ? record::Json(view.pipeline.reduction() == 0 ? before_ : after_) : record::Json();
-        json["client_global"] = sum / static_cast<double>(view.context.members.size());
+        if (view.pipeline.reduction() == 0) after_ = before_;
+        const auto with_global = gather(state, view);
+        Shares global;
+        for (const auto& signs : with_global) global.add(signs.all);
+        global = global.over(with_global.size());
+        const bool several = !measured_pairs(view, pairs_).empty();
+        const auto if_several = [&](double value) { return several ? record::Json(value) : record::Json(); };
+        record::Json json{{"client_client_before", if_several(before_.ratio)},
+                          {"client_client", if_several(after_.ratio)},
+                          {"client_global", global.ratio},
+                          {"weighted",
+                           {{"client_client_before", if_several(before_.weighted)},
+                            {"client_client", if_several(after_.weighted)},
+                            {"client_global", global.weighted}}}};
+        if (layers_) add_layers(json, with_global, view);
         return json;
     }
 
   private:
-    double between_clients(const aggregator::FusionState& state, const RoundView& view) const {
-        double sum = 0;
-        const auto pairs = sample_pairs(view.context, pairs_);
+    /// Of every member with the new global model, in the members' order, whatever rank holds whom: `all` and `tensors`.
+    std::vector<analysis::SignConsistency> gather(const aggregator::FusionState& state,
+                                                  const RoundView& view) const {
+        const auto& entries = state.merged.layout->entries();
+        std::vector<double>
+            mine;  // a row an update: the two shares, then a ratio an entry, NaN where it has none
+        for (const auto& update : state.updates) {
+            const auto signs = analysis::sign_consistency(update.parameters, state.merged);
+            mine.insert(mine.end(), {signs.all.ratio, signs.all.weighted});
+            auto next = signs.tensors.begin();
+            for (const auto& entry : entries) {
+                const bool has = next != signs.tensors.end() && next->first == entry.name;
+                mine.push_back(has ? (next++)->second : std::nan(""));
+            }
+        }
+        const auto gathered = view.context.communicator.all_gather(core::as_bytes(mine));
+        std::vector<std::vector<double>> by_rank;
+        for (const auto& bytes : gathered) by_rank.push_back(core::from_bytes<double>(bytes));
+        std::vector<std::size_t> next(by_rank.size(), 0);
+        std::vector<analysis::SignConsistency> result;
+        for (const auto& member : view.context.members) {
+            const auto owner = static_cast<std::size_t>(member.owner);
+            const double* row = by_rank[owner].data() + next[owner];
+            next[owner] += 2 + entries.size();
+            analysis::SignConsistency signs;
+            signs.all.ratio = row[0];
+            signs.all.weighted = row[1];
+            for (std::size_t e = 0; e < entries.size(); ++e) {
+                if (!std::isnan(row[2 + e])) signs.tensors.emplace_back(entries[e].name, row[2 + e]);
+            }
+            result.push_back(std::move(signs));
+        }
+        return result;
+    }
+
+    static void add_layers(record::Json& json, const std::vector<analysis::SignConsistency>& with_global,
+                           const RoundView& view) {
+        record::Json by_client = record::Json::object();
+        for (std::size_t k = 0; k < with_global.size(); ++k) {
+            record::Json tensors = record::Json::object();
+            for (const auto& [name, ratio] : with_global[k].tensors) tensors[name] = ratio;
+            by_client[std::to_string(view.context.members[k].client)] = std::move(tensors);
+        }
+        json["by_client"] = std::move(by_client);
+    }
+
+    Shares between_clients(const aggregator::FusionState& state, const RoundView& view) const {
+        Shares sum;
+        const auto pairs = measured_pairs(view, pairs_);
         for (const auto& [a, b] : pairs) {
             const auto first = fetch_update(a, state, view.context);
             const auto second = fetch_update(b, state, view.context);
-            sum += analysis::sign_consistency(first.parameters, second.parameters).overall;
+            sum.add(analysis::sign_consistency(first.parameters, second.parameters).all);
         }
-        return pairs.empty() ? 0 : sum / static_cast<double>(pairs.size());
+        return sum.over(pairs.size());
     }
 
     std::int64_t pairs_;
-    double before_ = 0, after_ = 0;
+    bool layers_;
+    Shares before_, after_;
 };
 
 const MeasureRegistration registration{
@@ -63,7 +123,9 @@ const MeasureRegistration registration{
      .name = "sign_consistency",
      .help = "share of parameters whose signs agree: client–client before and after alignment, client–global",
      .citation = "Li et al., NeurIPS 2024 (arXiv 2405.12489)",
-     .options = {core::integer("pairs", "client pairs drawn each round").at_least(1).by_default(10)}},
+     .options = {core::integer("pairs", "client pairs drawn each round").at_least(1).by_default(10),
+                 core::boolean("layers", "also by client and tensor (client–global), in analysis.jsonl alone")
+                     .by_default(false)}},
     [](const core::Value& options) { return std::make_unique<SignConsistencyMeasure>(options); }};
 
 }  // namespace

@@ -17,6 +17,8 @@ class VarianceRatioMeasure final : public Measure {
         return {{"before", before_}, {"after", after_}};
     }
 
+    bool brief() const override { return true; }
+
   private:
     static record::Json ratios(const aggregator::FusionState& state, const RoundView& view) {
         const auto& context = view.context;

@@ -67,6 +67,32 @@ TEST(Experiment, SaysWhatIsWrongAndWhere) {
     EXPECT_THAT(fault({"server.fusion=[activation_matching, mean]"}), HasSubstr("data.holdout"));
     EXPECT_THAT(fault({"server.fusion=[mean, mean]"}), HasSubstr("server.fusion[1]"));
     EXPECT_THAT(fault({"analysis.measures=[barier]"}), HasSubstr("did you mean 'barrier'"));
+    EXPECT_THAT(fault({"analysis.measures=[barrier, {barrier: {pairs: 2}}]"}),
+                HasSubstr("recorded as 'barrier'"));
+    EXPECT_THAT(fault({"analysis.measures=[barrier, {barrier: {as: barrier_2}}]"}), "no error");
+    EXPECT_THAT(fault({"analysis.measures=[{barrier: {as: test}}]"}), HasSubstr("every round's record has"));
+    EXPECT_THAT(fault({"analysis.rounds=[1, 3]"}), HasSubstr("round 3 never comes"));
+    EXPECT_THAT(fault({"analysis.measures=[{ladder: {rounds: [0]}}]"}),
+                HasSubstr("analysis.measures[0].rounds"));
+    EXPECT_THAT(fault({"analysis.pairs=[0-9]"}), HasSubstr("there is no client 9"));
+    for (const char* pair : {"1", "1-1", "1-x", "1-2-3", "-1-2"})
+        EXPECT_THAT(fault({std::string("analysis.pairs=['") + pair + "']"}),
+                    HasSubstr("is no pair of clients"))
+            << pair;
+}
+
+TEST(Experiment, TheLivePagesTokenIsKeptOutOfTheConfiguration) {
+    EXPECT_EQ(make(minimal).serve, "");
+    const auto experiment =
+        make(minimal, {"record.serve=0.0.0.0:8080", "record.token=correct-horse-battery"});
+    EXPECT_EQ(experiment.serve, "0.0.0.0:8080");
+    EXPECT_EQ(experiment.token, "correct-horse-battery");
+    EXPECT_EQ(core::to_yaml(experiment.config).find("horse"), std::string::npos);
+    EXPECT_TRUE(make(core::to_yaml(experiment.config)).token.empty());
+    EXPECT_EQ(make(minimal, {"record.serve=8080"}).serve, "8080");
+    EXPECT_THAT(fault({"record.serve=example.org:80"}), HasSubstr("record.serve"));
+    EXPECT_THAT(fault({"record.token=short-secret"}), HasSubstr("record.token"));
+    EXPECT_EQ(fault({"record.token=short-secret"}).find("short-secret"), std::string::npos);
 }
 
 TEST(Experiment, InitialModelsAreDifferentAndRepeat) {

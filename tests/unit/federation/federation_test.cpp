@@ -218,6 +218,70 @@ TEST_F(FederationTest, UniformMeanIsRepairedAndMeasuredWithItsOwnWeights) {
     }
 }
 
+/// Rounds of the lines that hold the measure.
+std::vector<std::int64_t> rounds_with(const std::vector<record::Json>& lines, const std::string& measure) {
+    std::vector<std::int64_t> rounds;
+    for (const auto& line : lines) {
+        if (line.contains(measure)) rounds.push_back(line["round"].get<std::int64_t>());
+    }
+    return rounds;
+}
+
+TEST_F(FederationTest, MeasuresAreMadeInTheRoundsTheyAreAskedFor) {
+    core::SelfCommunicator self;
+    using Rounds = std::vector<std::int64_t>;
+    run("rounds",
+        {"server.rounds=5", "analysis.every=2",
+         "analysis.measures=[ladder, {sign_consistency: {rounds: [1, 4]}}, {barrier: {every: 3}}]"},
+        self);
+    const auto analysis = record::RunFolder::open(folder_ / "rounds").read_analysis();
+    EXPECT_EQ(rounds_with(analysis, "ladder"), (Rounds{2, 4, 5}));
+    EXPECT_EQ(rounds_with(analysis, "sign_consistency"), (Rounds{1, 4}));
+    EXPECT_EQ(rounds_with(analysis, "barrier"), (Rounds{3, 5}));
+    EXPECT_EQ(rounds_with(lines_, "ladder"), (Rounds{2, 4, 5}));  // brief ones stand in both records
+    run("chosen-rounds", {"analysis.rounds=[3]", "analysis.measures=[ladder]"}, self);
+    EXPECT_EQ(rounds_with(lines_, "ladder"), (Rounds{3}));
+}
+
+TEST_F(FederationTest, AMeasureMayBeMadeTwice) {
+    core::SelfCommunicator self;
+    run("twice",
+        {"server.rounds=1",
+         "analysis.measures=[{valley: {sign_ratio: 0, as: against}}, {valley: {sign_ratio: 1, as: along}}]"},
+        self);
+    const auto line = record::RunFolder::open(folder_ / "twice").read_analysis().front();
+    EXPECT_NEAR(line["against"]["asymmetry"].get<double>(), -line["along"]["asymmetry"].get<double>(), 1e-9);
+    EXPECT_THROW(run("nowhere", {"analysis.measures=[{valley: {part: nowhere}}]"}, self), core::UsageError);
+    EXPECT_TRUE(lines_.size() == 1);  // nobody had trained
+}
+
+TEST_F(FederationTest, PairsCanBeChosen) {
+    core::SelfCommunicator self;
+    const std::string measures = "analysis.measures=[barrier, sign_consistency, layer_barriers]";
+    run("all", {"server.rounds=1", "analysis.pairs=[3-1, 0-4]", measures}, self);
+    const auto both = lines_.front();
+    EXPECT_EQ(both["barrier"]["pairs"], 2);
+    EXPECT_EQ(record::RunFolder::open(folder_ / "all").read_analysis().front()["layer_barriers"]["pairs"], 2);
+    run("first", {"server.rounds=1", "analysis.pairs=[1-3]", measures}, self);
+    const auto first = lines_.front();
+    run("second", {"server.rounds=1", "analysis.pairs=[0-4]", measures}, self);
+    const auto second = lines_.front();
+    for (const char* measure : {"barrier", "sign_consistency"}) {
+        const auto of = [&](const record::Json& line) {
+            return std::string(measure) == "barrier"
+                       ? line["barrier"]["before"]["loss"].get<double>()
+                       : line["sign_consistency"]["client_client"].get<double>();
+        };
+        EXPECT_NEAR(of(both), 0.5 * (of(first) + of(second)), 1e-12) << measure;
+    }
+    // Where one of the two does not take part there is nothing to say.
+    run("none",
+        {"server.rounds=1", "server.sampler={kind: uniform, count: 1}", "analysis.pairs=[0-4]", measures},
+        self);
+    EXPECT_TRUE(lines_.front()["barrier"].is_null());
+    EXPECT_TRUE(lines_.front()["sign_consistency"]["client_client"].is_null());
+}
+
 TEST_F(FederationTest, LossThatIsNotFiniteIsShownAsSuch) {
     record::Json line = {{"round", 1},
                          {"cohort", {0}},
@@ -225,6 +289,30 @@ TEST_F(FederationTest, LossThatIsNotFiniteIsShownAsSuch) {
                          {"test", {{"loss", nullptr}, {"accuracy", 0.1}}},
                          {"seconds", {{"total", 1.0}}}};
     EXPECT_THAT(summary({line}), ::testing::HasSubstr("not finite"));
+}
+
+TEST_F(FederationTest, ARecordThatWasEditedIsShownAsFarAsItGoes) {
+    record::Json line = {{"round", 1}, {"cohort", {0}}, {"train", {{"loss", 0.5}}}, {"seconds", 3}};
+    for (const record::Json& test :
+         {record::Json::object(), record::Json(3), record::Json{{"accuracy", "high"}}}) {
+        line["test"] = test;
+        EXPECT_THAT(summary({line}), ::testing::HasSubstr("0.5"));
+    }
+    line["ladder"] = record::Json::object();
+    EXPECT_NE(summary({line}), "");
+}
+
+TEST_F(FederationTest, ResumeWithARoundWithoutAccuracyGoesOn) {
+    core::SelfCommunicator self;
+    const auto whole = run("run", {}, self);
+    fs::remove(folder_ / "run" / "final.pt");
+    std::ofstream record(folder_ / "run" / "rounds.jsonl");
+    for (auto& line : lines_) {
+        line["test"] = record::Json::object();
+        record << line.dump() << "\n";
+    }
+    record.close();
+    EXPECT_TRUE(run("run", {}, self, true).equal(whole));
 }
 
 TEST_F(FederationTest, LadderShowsEveryStep) {
