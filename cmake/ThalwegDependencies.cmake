@@ -17,6 +17,9 @@ find_package(spdlog REQUIRED)
 find_package(fmt REQUIRED)
 find_package(ZLIB REQUIRED)
 find_package(Boost 1.74 REQUIRED)
+# Charts in the report and on the live page; embedded at build (ThalwegEmbed).
+find_file(THALWEG_CHART_JS NAMES chart.min.js chart.umd.js PATHS /usr/share/javascript/chart.js /usr/share/nodejs/chart.js/dist
+          DOC "Chart.js, UMD build (package libjs-chart.js)" REQUIRED)
 
 # Debian 12's package names its target yaml-cpp, Debian 13's yaml-cpp::yaml-cpp.
 if(NOT TARGET yaml-cpp::yaml-cpp)

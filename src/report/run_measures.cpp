@@ -1,0 +1,384 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "run_record.hpp"
+
+namespace thalweg::report {
+
+namespace {
+
+using Path = std::vector<std::string>;
+
+/// A file's stem made of any name.
+std::string stem(const std::string& text) {
+    std::string result;
+    for (const char c : text) {
+        if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')) {
+            result += c;
+        } else if (c >= 'A' && c <= 'Z') {
+            result += static_cast<char>(c - 'A' + 'a');
+        } else if (!result.empty() && result.back() != '-') {
+            result += '-';
+        }
+    }
+    while (!result.empty() && result.back() == '-') result.pop_back();
+    return result.substr(0, 80);
+}
+
+std::string words(std::string text) {
+    std::replace(text.begin(), text.end(), '_', ' ');
+    return text;
+}
+
+const Json* last_of(const RunRecord& run, const std::string& measure, double& round) {
+    for (auto entry = run.measured.rbegin(); entry != run.measured.rend(); ++entry) {
+        const Json& found = value_at(entry->second, {measure});
+        if (!found.is_object()) continue;
+        round = entry->first;
+        return &found;
+    }
+    return nullptr;
+}
+
+void add_lines(Section& section, const RunRecord& run, Figure figure,
+               const std::vector<std::pair<std::string, Path>>& lines, double scale) {
+    for (const auto& [name, path] : lines)
+        add_series(figure, over_measured(run, name, [&path = path, scale](const Json& measures) {
+                       return number_or_gap_at(measures, path, scale);
+                   }));
+    add_figure(section, std::move(figure));
+}
+
+/// `object`: layer → number, or → {key: number}.
+Series by_layer(Figure& figure, const std::string& name, const Json& object, const std::string& key,
+                double scale) {
+    Series series{.name = name, .style = Series::Style::points};
+    if (!object.is_object()) return series;
+    for (const auto& [layer, value] : object.items()) {
+        const double number =
+            key.empty() ? (value.is_number() ? value.get<double>() : std::nan("")) : number_at(value, {key});
+        const auto found = std::find(figure.categories.begin(), figure.categories.end(), layer);
+        series.x.push_back(static_cast<double>(found - figure.categories.begin()));
+        series.y.push_back(number * scale);
+        if (found == figure.categories.end()) figure.categories.push_back(layer);
+    }
+    return series;
+}
+
+void barrier(Section& section, const RunRecord& run) {
+    const std::string how =
+        "Mean over client pairs, as the clients sent their models and as the stages aligned them.";
+    add_lines(section, run,
+              {.name = "barrier-error",
+               .title = "Error barrier between clients",
+               .caption = how,
+               .x = {.label = "round"},
+               .y = {.label = "error barrier (points)"}},
+              {{"as sent", {"barrier", "before", "error"}}, {"as aligned", {"barrier", "after", "error"}}},
+              100);
+    add_lines(section, run,
+              {.name = "barrier-loss",
+               .title = "Loss barrier between clients",
+               .caption = how,
+               .x = {.label = "round"},
+               .y = {.label = "loss barrier (nats)"}},
+              {{"as sent", {"barrier", "before", "loss"}}, {"as aligned", {"barrier", "after", "loss"}}}, 1);
+}
+
+void signs(Section& section, const RunRecord& run) {
+    add_lines(section, run,
+              {.name = "signs",
+               .title = "Sign consistency",
+               .caption = "Share of parameters whose signs agree; 50% is chance.",
+               .x = {.label = "round"},
+               .y = {.label = "agreeing signs (%)"}},
+              {{"clients, as sent", {"sign_consistency", "client_client_before"}},
+               {"clients, as aligned", {"sign_consistency", "client_client"}},
+               {"client and global model", {"sign_consistency", "client_global"}}},
+              100);
+    double round = 0;
+    const Json* last = nullptr;
+    for (const auto& [number, measures] : run.measured) {
+        const Json& found = value_at(measures, {"sign_consistency", "by_client"});
+        if (!found.is_object() || found.empty()) continue;
+        last = &found;
+        round = number;
+    }
+    if (last == nullptr) return;
+    constexpr std::size_t most_clients = 60;
+    Grid grid{.label = "agreeing signs (%)"};
+    for (const auto& [client, tensors] : last->items()) {
+        if (!tensors.is_object() || grid.column_names.size() == most_clients) break;
+        grid.column_names.push_back(client);
+        for (const auto& [name, ratio] : tensors.items()) {
+            if (std::find(grid.row_names.begin(), grid.row_names.end(), name) == grid.row_names.end())
+                grid.row_names.push_back(name);
+        }
+    }
+    for (const auto& name : grid.row_names) {
+        grid.values.emplace_back();
+        for (const auto& client : grid.column_names)
+            grid.values.back().push_back(number_at(*last, {client, name}, 100));
+    }
+    if (grid.row_names.empty()) return;
+    const bool some = last->size() > grid.column_names.size();
+    section.figures.push_back(
+        {.name = "signs-by-client",
+         .title = "Sign consistency by layer and client",
+         .caption =
+             fmt::format("Each client's model with the new global model, round {:.0f}{}.", round,
+                         some ? fmt::format("; the first {} of {} clients", most_clients, last->size()) : ""),
+         .x = {.label = "client"},
+         .y = {.label = "tensor"},
+         .grid = std::move(grid)});
+}
+
+void layers(Section& section, const RunRecord& run, const std::string& measure, Figure figure,
+            const std::vector<std::pair<std::string, std::string>>& groups, const std::string& key,
+            double scale) {
+    double round = 0;
+    const Json* last = last_of(run, measure, round);
+    if (last == nullptr) return;
+    figure.title += fmt::format(", round {:.0f}", round);
+    figure.x.label = "layer";
+    for (const auto& [name, group] : groups) {
+        Series series = by_layer(figure, name, group.empty() ? *last : value_at(*last, {group}), key, scale);
+        if (has_values(series)) figure.series.push_back(std::move(series));
+    }
+    add_figure(section, std::move(figure));
+}
+
+std::vector<double> numbers(const Json& list, double scale = 1) {
+    std::vector<double> values;
+    if (!list.is_array()) return values;
+    for (const Json& item : list)
+        values.push_back(item.is_number() ? item.get<double>() * scale : std::nan(""));
+    return values;
+}
+
+/// The first and the last valley, which is enough to see what the rounds did to it.
+void valley(Section& section, const RunRecord& run) {
+    Figure loss{.name = "valley-loss",
+                .title = "The valley around the global model: loss",
+                .caption = "Along random directions, mean over them.",
+                .x = {.label = "λ (noise ÷ its length)"},
+                .y = {.label = "loss (nats)"}};
+    Figure accuracy = loss;
+    accuracy.name = "valley-accuracy";
+    accuracy.title = "The valley around the global model: accuracy";
+    accuracy.y.label = "test accuracy (%)";
+    std::vector<const std::pair<double, Json>*> found;
+    for (const auto& entry : run.measured) {
+        if (value_at(entry.second, {"valley"}).is_object()) found.push_back(&entry);
+    }
+    if (found.size() > 2) found = {found.front(), found.back()};
+    for (const auto* entry : found) {
+        const Json& json = value_at(entry->second, {"valley"});
+        const std::vector<double> lambdas = numbers(value_at(json, {"lambdas"}));
+        const auto add = [&](Figure& figure, std::vector<double> values) {
+            if (values.size() == lambdas.size() && !values.empty())
+                figure.series.push_back({.name = fmt::format("round {:.0f}", entry->first),
+                                         .x = lambdas,
+                                         .y = std::move(values)});
+        };
+        add(loss, numbers(value_at(json, {"loss"})));
+        add(accuracy, numbers(value_at(json, {"accuracy"}), 100));
+    }
+    add_figure(section, std::move(loss));
+    add_figure(section, std::move(accuracy));
+    Figure asymmetry{.name = "valley-asymmetry",
+                     .title = "Asymmetry of the valley",
+                     .caption = "Mean difference between the two sides, with its interval over directions.",
+                     .x = {.label = "round"},
+                     .y = {.label = "asymmetry (points)"}};
+    Series series{.name = "asymmetry"};
+    for (const auto& [round, measures] : run.measured) {
+        const double value = number_at(measures, {"valley", "asymmetry"}, 100);
+        const auto interval = numbers(value_at(measures, {"valley", "asymmetry_interval"}), 100);
+        if (!std::isfinite(value)) continue;
+        series.x.push_back(round);
+        series.y.push_back(value);
+        series.low.push_back(interval.size() == 2 ? interval[0] : std::nan(""));
+        series.high.push_back(interval.size() == 2 ? interval[1] : std::nan(""));
+    }
+    if (series.x.size() == 1) series.style = Series::Style::points;
+    if (has_values(series)) asymmetry.series.push_back(std::move(series));
+    add_figure(section, std::move(asymmetry));
+}
+
+void flatness(Section& section, const RunRecord& run) {
+    double round = 0;
+    const Json* last = last_of(run, "flatness", round);
+    if (last == nullptr) return;
+    Series series{.name = "local energy"};
+    for (const Json& point : value_at(*last, {"points"})) {
+        const double energy = number_at(point, {"energy"}, 100),
+                     error = number_at(point, {"standard_error"}, 100);
+        series.x.push_back(number_at(point, {"sigma"}));
+        series.y.push_back(energy);
+        series.low.push_back(energy - error);
+        series.high.push_back(energy + error);
+    }
+    if (!has_values(series)) return;
+    section.figures.push_back(
+        {.name = "flatness",
+         .title = fmt::format("Local energy around the global model, round {:.0f}", round),
+         .caption = "Mean error of the model with noise of strength σ; the band is one "
+                    "standard error.",
+         .x = {.label = "σ (noise ÷ filter norm)"},
+         .y = {.label = "error (%)"},
+         .series = {std::move(series)}});
+}
+
+void hessian(Section& section, const RunRecord& run) {
+    Figure figure{.name = "hessian",
+                  .title = "Largest eigenvalues of the Hessian",
+                  .caption = "Curvature of the loss at the global model.",
+                  .x = {.label = "round"},
+                  .y = {.label = "eigenvalue (nats per squared unit)"}};
+    std::size_t most = 0;
+    for (const auto& entry : run.measured)
+        most = std::max(most, value_at(entry.second, {"hessian", "eigenvalues"}).size());
+    for (std::size_t k = 0; k < std::min<std::size_t>(most, 5); ++k)
+        add_series(figure, over_measured(run, fmt::format("λ{}", k + 1), [k](const Json& measures) {
+                       const auto values = numbers(value_at(measures, {"hessian", "eigenvalues"}));
+                       return k < values.size() ? values[k] : std::nan("");
+                   }));
+    add_figure(section, std::move(figure));
+    add_lines(section, run,
+              {.name = "hessian-trace",
+               .title = "Trace of the Hessian",
+               .caption = "Hutchinson's estimate at the global model.",
+               .x = {.label = "round"},
+               .y = {.label = "trace (nats per squared unit)"}},
+              {{"trace", {"hessian", "trace", "value"}}}, 1);
+}
+
+/// Numbers below `json`, each with the keys that lead to it.
+void leaves(const Json& json, Path& path, std::vector<Path>& found) {
+    if (json.is_number()) {
+        if (std::find(found.begin(), found.end(), path) == found.end()) found.push_back(path);
+        return;
+    }
+    if (!json.is_object() || path.size() > 6) return;
+    for (const auto& [key, value] : json.items()) {
+        if (key == "by_client") continue;  // a heat map's, and a number for every client and tensor
+        path.push_back(key);
+        leaves(value, path, found);
+        path.pop_back();
+    }
+}
+
+/// Every number of a measure that has no figure of its own: numbers of the same last name share one, for they have
+/// one unit.
+void everything(Section& section, const RunRecord& run, const std::string& measure) {
+    std::vector<Path> paths;
+    Path path{measure};
+    for (const auto& entry : run.measured) {
+        if (entry.second.contains(measure)) leaves(entry.second[measure], path, paths);
+        if (paths.size() > 500) break;
+    }
+    std::map<std::string, std::vector<Path>> groups;
+    std::map<std::string, std::size_t> count;
+    for (const Path& one : paths) ++count[one.back()];
+    for (const Path& one : paths) {
+        // Layers' names are all different, and stand under one name that says what they are of.
+        const bool shared = count[one.back()] > 1 || one.size() <= 2;
+        groups[shared ? one.back() : one[one.size() - 2]].push_back(one);
+    }
+    std::size_t number = 0;
+    for (const auto& [name, members] : groups) {
+        Figure figure{
+            .name = stem(measure) + "-" + (stem(name).empty() ? std::to_string(number) : stem(name)),
+            .title = words(measure) + (name == measure ? "" : ": " + words(name)),
+            .x = {.label = "round"},
+            .y = {.label = words(name)}};
+        ++number;
+        for (const auto& other : section.figures) {
+            if (other.name == figure.name) figure.name += "-" + std::to_string(number);
+        }
+        for (const Path& one : members) {
+            if (figure.series.size() == 24) {
+                figure.caption = fmt::format("The first 24 of {}; analysis.jsonl has all.", members.size());
+                break;
+            }
+            std::string label;
+            for (std::size_t i = 1; i < one.size(); ++i) {
+                if (i + 1 == one.size() && one.size() > 2 && one.back() == name) break;
+                label += (label.empty() ? "" : ", ") + words(one[i]);
+            }
+            add_series(figure, over_measured(run, label,
+                                             [&](const Json& measures) { return number_at(measures, one); }));
+        }
+        add_figure(section, std::move(figure));
+    }
+}
+
+}  // namespace
+
+std::vector<Section> measure_sections(const RunRecord& run) {
+    std::vector<std::string> names;
+    for (const auto& entry : run.measured) {
+        for (const auto& [name, value] : entry.second.items()) {
+            if (name != "ladder" && std::find(names.begin(), names.end(), name) == names.end())
+                names.push_back(name);
+        }
+    }
+    const auto take = [&](const std::string& name) {
+        const auto found = std::find(names.begin(), names.end(), name);
+        if (found == names.end()) return false;
+        names.erase(found);
+        return true;
+    };
+    Section barriers{.title = "Barriers"}, landscape{.title = "Valley and curvature"}, sign{.title = "Signs"},
+        by_layer{.title = "Layer by layer"};
+    if (take("barrier")) barrier(barriers, run);
+    if (take("layer_barriers"))
+        layers(barriers, run, "layer_barriers",
+               {.name = "layer-barriers",
+                .title = "Error barrier of each layer",
+                .caption = "One layer goes from one client's model to the other's; the rest stays.",
+                .y = {.label = "error barrier (points)"}},
+               {{"as sent", "before"}, {"as aligned", "after"}}, "error", 100);
+    if (take("sign_consistency")) signs(sign, run);
+    if (take("variance_ratio"))
+        layers(
+            by_layer, run, "variance_ratio",
+            {.name = "variance-ratio",
+             .title = "Variance ratio",
+             .caption =
+                 "Variance of the pre-activations in the fused model ÷ in the clients' models: 1 is healthy, "
+                 "near 0 is collapse.",
+             .y = {.label = "variance ratio"}},
+            {{"before the finishers", "before"}, {"after the finishers", "after"}}, "", 1);
+    if (take("cka"))
+        layers(by_layer, run, "cka",
+               {.name = "cka",
+                .title = "Linear CKA between clients",
+                .caption = "Similarity of the clients' representations as their models go into the "
+                           "reduction: 1 is the same.",
+                .y = {.label = "CKA"}},
+               {{"CKA", "layers"}}, "", 1);
+    if (take("support"))
+        layers(by_layer, run, "support",
+               {.name = "support",
+                .title = "Effective dimension of the support",
+                .y = {.label = "effective dimension"}},
+               {{"weights", ""}}, "weights", 1);
+    if (take("valley")) valley(landscape, run);
+    if (take("flatness")) flatness(landscape, run);
+    if (take("hessian")) hessian(landscape, run);
+    std::vector<Section> sections{std::move(barriers), std::move(sign), std::move(landscape),
+                                  std::move(by_layer)};
+    for (const auto& name : names) {
+        Section section{.title = "Measure: " + words(name)};
+        everything(section, run, name);
+        sections.push_back(std::move(section));
+    }
+    return sections;
+}
+
+}  // namespace thalweg::report

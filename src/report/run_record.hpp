@@ -1,0 +1,53 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "thalweg/core/value.hpp"
+#include "thalweg/report/figure.hpp"
+
+namespace thalweg::report {
+
+/// What the folder of a run holds, with each round's measures in one place.
+struct RunRecord {
+    std::filesystem::path folder;
+    std::string name;    ///< of the experiment
+    std::string yaml;    ///< config.yaml as it is
+    core::Value config;  ///< and as it is read
+    Json manifest = Json::object();
+    Json partition = Json::object();
+    std::vector<Json> rounds;                       ///< lines of rounds.jsonl
+    std::vector<std::pair<double, Json>> measured;  ///< round, and measures by name
+};
+
+bool holds_run(const std::filesystem::path& folder);
+RunRecord read_run(const std::filesystem::path& folder);
+
+/// The number at a path of keys, times `scale`; NaN when it is not there or no number.
+double number_at(const Json& json, const std::vector<std::string>& path, double scale = 1);
+/// The same, but infinity, a gap in a curve, for the null that stands for a value that was measured and was not finite.
+double number_or_gap_at(const Json& json, const std::vector<std::string>& path, double scale = 1);
+/// The value at a path of keys; null when it is not there.
+const Json& value_at(const Json& json, const std::vector<std::string>& path);
+
+/// Over the rounds of `run`: what `value` says of each line; NaN: no point. At most some thousand points.
+Series over_rounds(const RunRecord& run, const std::string& name,
+                   const std::function<double(const Json&)>& value);
+/// The same over the rounds that were measured.
+Series over_measured(const RunRecord& run, const std::string& name,
+                     const std::function<double(const Json&)>& value);
+bool has_values(const Series& series);
+/// Adds what is not empty.
+void add_series(Figure& figure, Series series);
+void add_figure(Section& section, Figure figure);
+
+/// `86.29%`, `–`.
+std::string percent_or_dash(double fraction);
+std::string number_or_dash(double value);
+
+/// Sections of what was measured: barriers, signs, variance, valleys and every other number.
+std::vector<Section> measure_sections(const RunRecord& run);
+
+}  // namespace thalweg::report
