@@ -1,0 +1,427 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "architectures.hpp"
+#include "common.hpp"
+#include "estimates.hpp"
+#include "thalweg/aggregator/matching.hpp"
+#include "thalweg/aggregator/spheres.hpp"
+#include "thalweg/analysis/flatness.hpp"
+#include "thalweg/analysis/paths.hpp"
+#include "thalweg/embedded/studies.hpp"
+#include "units.hpp"
+
+namespace thalweg::study {
+
+namespace {
+
+using core::Value;
+
+constexpr const char* paper = "Pittorino et al., ICML 2022 (arXiv 2202.03038)";
+
+/// The paths between the two models of a pair.
+struct PathKind {
+    const char* key;
+    const char* name;
+};
+constexpr std::array<PathKind, 7> paths{{{"line", "line, as trained"},
+                                         {"line-matched", "line, matched"},
+                                         {"line-toroid", "line, normalised and matched"},
+                                         {"geodesic", "geodesic, normalised"},
+                                         {"geodesic-matched", "geodesic, normalised and matched"},
+                                         {"bend", "one bend, as trained"},
+                                         {"bend-matched", "one bend, matched"}}};
+constexpr std::size_t line = 0, line_matched = 1, line_toroid = 2, geodesic_matched = 4, bend = 5,
+                      bend_matched = 6;
+
+/// Models of one architecture trained one way, in pairs that share none.
+struct Way {
+    std::string name, architecture;
+    std::shared_ptr<const Laboratory> laboratory;
+    std::vector<std::string> pairs{}, models{};                   ///< labels; models 2i and 2i + 1 are pair i
+    std::vector<double> train_error{}, test_error{}, energy{};    ///< by model, in percent
+    std::vector<std::vector<double>> energies{};                  ///< [model][σ]
+    std::vector<std::vector<double>> train_barrier{}, barrier{};  ///< [pair][path], points of error
+    std::vector<std::vector<std::vector<double>>> curves{};       ///< [pair][path][t]: test error in percent
+    std::vector<double> distance{};                               ///< [pair], normalised and matched
+};
+
+void append(std::vector<double>& all, const std::vector<double>& more) {
+    all.insert(all.end(), more.begin(), more.end());
+}
+
+class Toroid final : public Study {
+  public:
+    std::string_view configuration() const override { return embedded::studies::toroid_yaml; }
+
+    Result conduct(const Value& options, Workbench& bench) const override {
+        auto ways = train(options, bench);
+        for (auto& way : ways) {
+            measure_energy(way, options, bench);
+            measure_paths(way, options, bench);
+        }
+        Result result;
+        core::Random random(static_cast<std::uint64_t>(options["seed"].as_int()), "permutation test");
+        for (const auto& item : options["architectures"].items()) {
+            std::vector<const Way*> own;
+            for (const auto& way : ways) {
+                if (way.architecture == item["name"].as_text()) own.push_back(&way);
+            }
+            add_findings(own, random, options["permutations"].as_int(), result);
+        }
+        result.summary =
+            "Error barriers between independently trained models, from the line between them as "
+            "trained to the geodesic between them normalised and matched, for " +
+            ways.front().architecture + ": " + result.findings[0].ours +
+            ". Local energy and test error over models: " + result.findings[3].ours + ".";
+        result.sections = {path_section(ways, options), energy_section(ways, options)};
+        return result;
+    }
+
+  private:
+    static std::vector<Way> train(const Value& options, Workbench& bench) {
+        std::vector<Way> ways;
+        std::vector<Training> trainings;
+        const auto seed = static_cast<std::uint64_t>(options["seed"].as_int());
+        for (const auto& item : options["architectures"].items()) {
+            for (const auto& training : options["trainings"].items()) {
+                std::vector<std::string> changes;
+                for (const auto& change : training["set"].items()) changes.push_back(change.as_text());
+                const auto architecture = open_architecture(item, options, bench, changes);
+                Way way{.name = architecture.name + ", " + training["name"].as_text(),
+                        .architecture = architecture.name,
+                        .laboratory = architecture.laboratory};
+                const auto stem = architecture.name + "-" + label_of(training["name"]);
+                for (std::int64_t i = 0; i < options["pairs"].as_int(); ++i) {
+                    way.pairs.push_back(stem + "-p" + std::to_string(i));
+                    for (const std::uint64_t member : {0, 1}) {
+                        way.models.push_back(way.pairs.back() + (member == 0 ? "a" : "b"));
+                        const auto own = seed * 1000 + 2 * static_cast<std::uint64_t>(i) + member;
+                        trainings.push_back({.label = way.models.back(),
+                                             .laboratory = way.laboratory,
+                                             .seed = own,
+                                             .initialisation = own});
+                    }
+                }
+                ways.push_back(std::move(way));
+            }
+        }
+        bench.train(trainings);
+        return ways;
+    }
+
+    static void measure_energy(Way& way, const Value& options, Workbench& bench) {
+        const auto seed = static_cast<std::uint64_t>(options["seed"].as_int());
+        const Laboratory& lab = *way.laboratory;
+        std::vector<double> sigmas;
+        for (const auto& sigma : options["sigmas"].items()) sigmas.push_back(sigma.as_number());
+        const auto results = bench.run("energy", way.models, [&](std::size_t i) {
+            const auto parameters = bench.model(way.models[i]);
+            const auto energy = analysis::local_energy(lab.graph(), parameters, *lab.train, sigmas,
+                                                       options["repeats"].as_int(), seed, bench.alone());
+            Json row = {{"train_error", 100 * (1 - energy.at.accuracy)},
+                        {"test_error", 100 * (1 - lab.test_score(parameters).accuracy)},
+                        {"energies", Json::array()}};
+            for (const auto& point : energy.points) row["energies"].push_back(100 * point.energy);
+            return row;
+        });
+        way.train_error = numbers_in(results, "train_error");
+        way.test_error = numbers_in(results, "test_error");
+        for (const auto& row : results) {
+            way.energies.push_back(row["energies"].get<std::vector<double>>());
+            way.energy.push_back(way.energies.back().back());
+        }
+    }
+
+    static void measure_paths(Way& way, const Value& options, Workbench& bench) {
+        const auto seed = static_cast<std::uint64_t>(options["seed"].as_int());
+        const Laboratory& lab = *way.laboratory;
+        const auto& graph = lab.graph();
+        const aggregator::Spheres spheres(graph);
+        const auto results = bench.run("paths", way.pairs, [&](std::size_t pair) {
+            const auto a = bench.model(way.models[2 * pair]), b = bench.model(way.models[2 * pair + 1]);
+            const auto matched = lab.align(a, b, "weight_matching", seed);
+            auto round_a = a.clone(), round_b = b.clone();
+            for (auto* model : {&round_a, &round_b}) {
+                spheres.fold_batch_norms(*model);
+                spheres.normalise(*model);
+            }
+            const auto round_matched = lab.align(round_a, round_b, options["matching"].as_text(), seed);
+            const analysis::BendOptions how{.epochs = options["bend_epochs"].as_int()};
+            const auto bent = [&](const model::Parameters& end) {
+                return analysis::polygon_path(
+                    a, analysis::train_bend(graph, a, end, "polygon", *lab.train, how, seed), end);
+            };
+            std::vector<std::unique_ptr<analysis::Path>> all;
+            all.push_back(analysis::line_path(a, b));
+            all.push_back(analysis::line_path(a, matched));
+            all.push_back(analysis::line_path(round_a, round_matched));
+            all.push_back(analysis::geodesic_path(graph, round_a, round_b));
+            all.push_back(analysis::geodesic_path(graph, round_a, round_matched));
+            all.push_back(bent(b));
+            all.push_back(bent(matched));
+            Json row = {{"distance", aggregator::distance(round_a, round_matched)},
+                        {"train", Json::array()},
+                        {"test", Json::array()},
+                        {"curves", Json::array()}};
+            for (const auto& path : all) {
+                const auto curve =
+                    analysis::path_curve(graph, *path, {{"train", lab.train.get()}, {"test", lab.test.get()}},
+                                         {.points = options["points"].as_int()}, nullptr, bench.alone());
+                row["train"].push_back(100 * curve.splits[0].second.error_barrier);
+                row["test"].push_back(100 * curve.splits[1].second.error_barrier);
+                Json errors = Json::array();
+                for (const double accuracy : curve.splits[1].second.accuracy)
+                    errors.push_back(100 * (1 - accuracy));
+                row["curves"].push_back(errors);
+            }
+            return row;
+        });
+        way.distance = numbers_in(results, "distance");
+        for (const auto& row : results) {
+            way.train_barrier.push_back(row["train"].get<std::vector<double>>());
+            way.barrier.push_back(row["test"].get<std::vector<double>>());
+            way.curves.push_back(row["curves"].get<std::vector<std::vector<double>>>());
+        }
+    }
+
+    /// Barrier of path `from` minus that of `to`, pair by pair.
+    static Finding smaller(const std::vector<const Way*>& ways, std::size_t from, std::size_t to,
+                           const std::string& claim, const std::string& published) {
+        std::vector<double> units, before, after;
+        for (const auto* way : ways) {
+            append(before, column(way->barrier, from));
+            append(after, column(way->barrier, to));
+        }
+        for (std::size_t i = 0; i < before.size(); ++i) units.push_back(before[i] - after[i]);
+        const auto estimate = mean_of(units);
+        const double p = sign_flip_p(units);
+        return {.claim = ways.front()->architecture + ": " + claim,
+                .source = paper,
+                .published = published,
+                .ours = fixed(mean_of(before).value, 1) + " → " + fixed(mean_of(after).value, 1) +
+                        " points of test error, " + estimate_text(estimate, 1) + " less, " + p_text(p),
+                .seen = seen_by(p, estimate.value),
+                .numbers = json_of(estimate, p)};
+    }
+
+    static Finding correlated(const std::string& claim, const std::string& published,
+                              const std::vector<double>& x, const std::vector<double>& y,
+                              const std::string& units, core::Random& random, std::int64_t permutations) {
+        const auto found = unit_correlation(x, y, random, permutations);
+        return {.claim = claim,
+                .source = paper,
+                .published = published,
+                .ours = "rank correlation " + estimate_text({found.value, found.low, found.high, 0}) +
+                        " over " + std::to_string(found.units) + " " + units + ", " + p_text(found.p),
+                .seen = seen_by(found.p, found.value),
+                .numbers = {{"correlation", found.value},
+                            {"low", found.low},
+                            {"high", found.high},
+                            {"units", found.units},
+                            {"p", found.p}}};
+    }
+
+    /// The numbers minus their mean, so that ways of training do not differ in level.
+    static std::vector<double> centred(std::vector<double> numbers) {
+        const double mean = mean_of(numbers).value;
+        for (double& number : numbers) number -= mean;
+        return numbers;
+    }
+
+    static void add_findings(const std::vector<const Way*>& ways, core::Random& random,
+                             std::int64_t permutations, Result& result) {
+        const std::string name = ways.front()->architecture;
+        result.findings.push_back(
+            smaller(ways, line, geodesic_matched,
+                    "the geodesic between normalised, matched models has a lower barrier "
+                    "than the line between them as trained",
+                    "barriers along geodesics are small"));
+        result.findings.push_back(smaller(ways, line_toroid, geodesic_matched,
+                                          "and than the line between the same normalised, matched models",
+                                          "geodesics stay on the normalised models"));
+        result.findings.push_back(
+            smaller(ways, line_matched, geodesic_matched,
+                    "and than the line between models matched as trained, so that it is not "
+                    "matching alone",
+                    "symmetries of scale matter, too"));
+        std::vector<double> energy, error, energy_within, error_within, pair_energy, distance, barrier, bent,
+            bent_matched;
+        for (const auto* way : ways) {
+            append(energy, way->energy);
+            append(error, way->test_error);
+            append(energy_within, centred(way->energy));
+            append(error_within, centred(way->test_error));
+            for (std::size_t pair = 0; pair < way->pairs.size(); ++pair)
+                pair_energy.push_back(0.5 * (way->energy[2 * pair] + way->energy[2 * pair + 1]));
+            append(distance, way->distance);
+            append(barrier, column(way->barrier, geodesic_matched));
+            append(bent, column(way->train_barrier, bend));
+            append(bent_matched, column(way->train_barrier, bend_matched));
+        }
+        result.findings.push_back(correlated(
+            name + ": models of higher local energy (sharper) have more test error",
+            "flatness and generalisation are correlated", energy, error, "models", random, permutations));
+        result.findings.push_back(
+            correlated(name + ": the same among models trained one way (both centred within ways)", "",
+                       energy_within, error_within, "models", random, permutations));
+        result.findings.push_back(correlated(name + ": flatter minima are closer to each other",
+                                             "flatter minima are closer", pair_energy, distance, "pairs",
+                                             random, permutations));
+        result.findings.push_back(correlated(name + ": flatter minima have lower barriers between them",
+                                             "barriers between flat minima are small", pair_energy, barrier,
+                                             "pairs", random, permutations));
+        result.findings.push_back(one_bend(name, bent, bent_matched));
+    }
+
+    static Finding one_bend(const std::string& name, const std::vector<double>& barriers,
+                            const std::vector<double>& matched) {
+        const auto estimate = mean_of(barriers);
+        return {
+            .claim = name +
+                     ": one bend connects models as trained with less than 1 point of training error above "
+                     "their own",
+            .source = paper,
+            .published = "zero error along paths with one bend",
+            .ours = "barrier " + estimate_text(estimate, 2) +
+                    " points of training error; between matched models " + estimate_text(mean_of(matched), 2),
+            .seen = estimate.high < 1  ? Finding::Seen::yes
+                    : estimate.low > 1 ? Finding::Seen::no
+                                       : Finding::Seen::unsettled,
+            .numbers = json_of(estimate, std::numeric_limits<double>::quiet_NaN())};
+    }
+
+    static report::Section path_section(const std::vector<Way>& ways, const Value& options) {
+        report::Section section{.title = "Paths"};
+        report::TextTable table{
+            .name = "path-barriers",
+            .title = "Error barriers by path",
+            .caption =
+                "Largest excess of the error over the line between the ends', in points, on test "
+                "(training) samples; mean over pairs, test with 95% interval.",
+            .columns = {"models", "pairs", "test error (%)"},
+            .rows = {}};
+        for (const auto& path : paths) table.columns.emplace_back(path.name);
+        report::Figure bars{.name = "barriers",
+                            .title = "Error barriers by path",
+                            .caption =
+                                "Largest excess of the test error over the line between the ends'; mean "
+                                "over pairs that share no model, with 95% interval.",
+                            .x = {.label = "path"},
+                            .y = {.label = "test error barrier (points)"}};
+        for (const auto& path : paths) bars.categories.emplace_back(path.name);
+        for (const auto& way : ways) {
+            table.rows.push_back(
+                {way.name, std::to_string(way.pairs.size()), estimate_text(mean_of(way.test_error), 1)});
+            report::Series series{.name = way.name, .style = report::Series::Style::bars};
+            for (std::size_t p = 0; p < paths.size(); ++p) {
+                const auto estimate = mean_of(column(way.barrier, p));
+                table.rows.back().push_back(estimate_text(estimate, 1) + " (" +
+                                            fixed(mean_of(column(way.train_barrier, p)).value, 1) + ")");
+                add_point(series, static_cast<double>(p), estimate);
+            }
+            bars.series.push_back(std::move(series));
+            section.figures.push_back(curve_figure(way, options));
+        }
+        section.figures.insert(section.figures.begin(), std::move(bars));
+        section.tables.push_back(std::move(table));
+        return section;
+    }
+
+    static report::Figure curve_figure(const Way& way, const Value& options) {
+        report::Figure figure{.name = "paths-" + way.pairs.front().substr(0, way.pairs.front().rfind("-p")),
+                              .title = "Paths between " + way.name,
+                              .caption = "Test error along the paths, mean over " +
+                                         std::to_string(way.pairs.size()) + " pairs of models.",
+                              .x = {.label = "t: from one model to the other"},
+                              .y = {.label = "test error (%)"}};
+        const auto points = static_cast<std::size_t>(options["points"].as_int());
+        for (std::size_t p = 0; p < paths.size(); ++p) {
+            report::Series series{.name = paths[p].name};
+            for (std::size_t i = 0; i < points; ++i) {
+                std::vector<double> errors;
+                for (const auto& curves : way.curves) errors.push_back(curves[p][i]);
+                series.x.push_back(static_cast<double>(i) / static_cast<double>(points - 1));
+                series.y.push_back(mean_of(errors).value);
+            }
+            figure.series.push_back(std::move(series));
+        }
+        return figure;
+    }
+
+    static report::Section energy_section(const std::vector<Way>& ways, const Value& options) {
+        const auto& sigmas = options["sigmas"].items();
+        report::Figure points{.name = "energy-and-error",
+                              .title = "Local energy and test error",
+                              .caption =
+                                  "Each point is a model: how much its training error rises, on average, "
+                                  "when every parameter is multiplied by 1 + σz, σ = " +
+                                  sigmas.back().as_text() + ", z normal; and its error on test samples.",
+                              .x = {.label = "local energy (points of training error)"},
+                              .y = {.label = "test error (%)"}};
+        report::Figure curves{.name = "energy",
+                              .title = "Local energy",
+                              .caption =
+                                  "Rise of the training error under multiplicative noise of strength σ; "
+                                  "mean over models, band: 95% interval over them.",
+                              .x = {.label = "σ: noise ÷ parameter"},
+                              .y = {.label = "local energy (points of training error)"}};
+        report::TextTable table{
+            .name = "energies",
+            .title = "Local energy by way of training",
+            .caption =
+                "Mean over models with 95% interval; energies in points of training "
+                "error at the strengths σ.",
+            .columns = {"models", "count", "training error (%)", "test error (%)", "distance"},
+            .rows = {}};
+        for (const auto& sigma : sigmas) table.columns.push_back("σ = " + sigma.as_text());
+        for (const auto& way : ways) {
+            points.series.push_back({.name = way.name,
+                                     .x = way.energy,
+                                     .y = way.test_error,
+                                     .style = report::Series::Style::points});
+            report::Series series{.name = way.name};
+            table.rows.push_back(
+                {way.name, std::to_string(way.models.size()), estimate_text(mean_of(way.train_error), 2),
+                 estimate_text(mean_of(way.test_error), 2), estimate_text(mean_of(way.distance), 2)});
+            for (std::size_t s = 0; s < sigmas.size(); ++s) {
+                const auto estimate = mean_of(column(way.energies, s));
+                add_point(series, sigmas[s].as_number(), estimate);
+                table.rows.back().push_back(estimate_text(estimate, 2));
+            }
+            curves.series.push_back(std::move(series));
+        }
+        return {.title = "Flatness", .figures = {points, curves}, .tables = {table}};
+    }
+};
+
+const StudyRegistration registration{
+    {.kind = "study",
+     .name = "toroid",
+     .help = "barriers along lines, geodesics and one-bend paths once symmetries are removed, and flatness "
+             "beside "
+             "test error",
+     .citation = paper,
+     .options = {architectures_option("what is trained; their activations are positively homogeneous"),
+                 core::objects(
+                     "trainings",
+                     {core::text("name", "in files, figures and tables"),
+                      core::texts("set", "of the experiment: `clients.batch_size=16`").by_default("[]")},
+                     "ways of training, which find minima of different flatness")
+                     .at_least_items(1),
+                 core::integer("pairs", "of models, trained each way; no model is in two").at_least(2),
+                 core::text("matching", "method by which normalised models are matched"),
+                 core::numbers("sigmas",
+                               "strengths of the noise of local energy; findings are about the last")
+                     .above(0),
+                 core::integer("repeats", "of that noise").at_least(1),
+                 core::integer("points", "of every path").at_least(3),
+                 core::integer("bend_epochs", "of training a bend").at_least(1),
+                 core::integer("permutations", "of models or pairs, in each test").at_least(1)}},
+    [](const Value&) { return std::make_unique<Toroid>(); }};
+
+}  // namespace
+
+}  // namespace thalweg::study

@@ -1,0 +1,380 @@
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "common.hpp"
+#include "estimates.hpp"
+#include "thalweg/analysis/measures.hpp"
+#include "thalweg/analysis/support.hpp"
+#include "thalweg/embedded/studies.hpp"
+#include "units.hpp"
+
+namespace thalweg::study {
+
+namespace {
+
+using core::Value;
+
+constexpr const char* paper = "Ferbach et al., AISTATS 2024 (arXiv 2310.19103)";
+
+/// Pairs of MLPs of one depth and width, trained one way. Pair i has the same seeds everywhere.
+struct Cell {
+    std::int64_t depth = 0, width = 0;
+    std::string training;
+    std::shared_ptr<const Laboratory> laboratory;
+    std::vector<std::string> pairs{};
+    std::vector<double> accuracy{};              ///< [pair]: mean of the two, in percent
+    std::vector<std::vector<double>> barrier{};  ///< [pair][method]: points of test error
+    std::vector<std::vector<double>> loss{};     ///< the same of the loss, in nats
+    /// [pair][hidden layer]: effective dimensions, means of the two models
+    std::vector<std::vector<double>> weights{}, outputs{}, inputs{};
+    /// Of a pair: that of the layer's outputs WΣWᵀ in the hidden layer where it is largest.
+    std::vector<double> dimension() const {
+        std::vector<double> numbers;
+        for (const auto& layers : outputs) numbers.push_back(*std::max_element(layers.begin(), layers.end()));
+        return numbers;
+    }
+};
+
+std::string net_name(std::int64_t depth) {
+    return depth == 1 ? "two-layer net" : std::to_string(depth) + " hidden layers";
+}
+
+class TransportWidth final : public Study {
+  public:
+    std::string_view configuration() const override { return embedded::studies::transport_width_yaml; }
+
+    Result conduct(const Value& options, Workbench& bench) const override {
+        auto cells = train(options, bench);
+        for (auto& cell : cells) measure(cell, options, bench);
+        Result result;
+        for (const auto& depth : options["depths"].items()) {
+            const auto own = of_depth(cells, depth.as_int());
+            for (std::size_t method = 0; method < methods(options).size(); ++method)
+                result.findings.push_back(falls(own, method, options));
+            compare_methods(own, options, result);
+            result.findings.push_back(activations_are_fewer(own));
+            if (options["trainings"].items().size() > 1)
+                result.findings.push_back(dimension_decides(own, options));
+        }
+        result.summary = "Barriers between matched MLPs over their width, " +
+                         net_name(options["depths"].items()[0].as_int()) + ", " + methods(options)[0] + ": " +
+                         result.findings[0].ours + ".";
+        result.sections = {barrier_section(cells, options), dimension_section(cells, options)};
+        return result;
+    }
+
+  private:
+    static std::vector<std::string> methods(const Value& options) {
+        std::vector<std::string> names;
+        for (const auto& method : options["methods"].items()) names.push_back(method.as_text());
+        return names;
+    }
+
+    static std::vector<const Cell*> of_depth(const std::vector<Cell>& cells, std::int64_t depth) {
+        std::vector<const Cell*> own;
+        for (const auto& cell : cells) {
+            if (cell.depth == depth) own.push_back(&cell);
+        }
+        return own;
+    }
+
+    static std::vector<Cell> train(const Value& options, Workbench& bench) {
+        std::vector<Cell> cells;
+        std::vector<Training> trainings;
+        const auto seed = static_cast<std::uint64_t>(options["seed"].as_int());
+        for (const auto& depth : options["depths"].items()) {
+            for (const auto& training : options["trainings"].items()) {
+                for (const auto& width : options["widths"].items()) {
+                    std::string hidden = "model.hidden=[" + width.as_text();
+                    for (std::int64_t layer = 1; layer < depth.as_int(); ++layer)
+                        hidden += ", " + width.as_text();
+                    std::vector<std::string> changes{hidden + "]"};
+                    for (const auto& change : training["set"].items()) changes.push_back(change.as_text());
+                    Cell cell{
+                        .depth = depth.as_int(),
+                        .width = width.as_int(),
+                        .training = training["name"].as_text(),
+                        .laboratory = bench.laboratory(options["experiment"], changes, options["samples"])};
+                    const auto stem =
+                        "d" + depth.as_text() + "-w" + width.as_text() + "-" + label_of(training["name"]);
+                    for (std::int64_t i = 0; i < options["pairs"].as_int(); ++i) {
+                        cell.pairs.push_back(stem + "-p" + std::to_string(i));
+                        for (const std::uint64_t member : {0, 1}) {
+                            const auto own = seed * 1000 + 2 * static_cast<std::uint64_t>(i) + member;
+                            trainings.push_back({.label = cell.pairs.back() + (member == 0 ? "a" : "b"),
+                                                 .laboratory = cell.laboratory,
+                                                 .seed = own,
+                                                 .initialisation = own});
+                        }
+                    }
+                    cells.push_back(std::move(cell));
+                }
+            }
+        }
+        bench.train(trainings);
+        return cells;
+    }
+
+    static void measure(Cell& cell, const Value& options, Workbench& bench) {
+        const auto seed = static_cast<std::uint64_t>(options["seed"].as_int());
+        const Laboratory& lab = *cell.laboratory;
+        std::vector<std::string> all{"none"};
+        for (const auto& method : methods(options)) all.push_back(method);
+        const auto results = bench.run("barriers", cell.pairs, [&](std::size_t pair) {
+            const auto a = bench.model(cell.pairs[pair] + "a"), b = bench.model(cell.pairs[pair] + "b");
+            Json row = {{"accuracy", 50 * (lab.test_score(a).accuracy + lab.test_score(b).accuracy)},
+                        {"barrier", Json::array()},
+                        {"loss", Json::array()}};
+            for (const auto& method : all) {
+                const auto curve = analysis::barrier(lab.graph(), a, lab.align(a, b, method, seed), *lab.test,
+                                                     options["points"].as_int(), bench.alone());
+                row["barrier"].push_back(100 * curve.error_barrier);
+                row["loss"].push_back(curve.loss_barrier);
+            }
+            auto layers = analysis::support(lab.graph(), a, *lab.calibration, bench.alone());
+            auto others = analysis::support(lab.graph(), b, *lab.calibration, bench.alone());
+            // The classifier is not permuted.
+            for (std::size_t layer = 0; layer + 1 < layers.size(); ++layer) {
+                row["weights"].push_back(0.5 * (layers[layer].weights + others[layer].weights));
+                row["outputs"].push_back(
+                    0.5 * (layers[layer].outputs_covariance + others[layer].outputs_covariance));
+                row["inputs"].push_back(0.5 *
+                                        (layers[layer].inputs_covariance + others[layer].inputs_covariance));
+            }
+            return row;
+        });
+        cell.accuracy = numbers_in(results, "accuracy");
+        for (const auto& row : results) {
+            cell.barrier.push_back(row["barrier"].get<std::vector<double>>());
+            cell.loss.push_back(row["loss"].get<std::vector<double>>());
+            cell.weights.push_back(row["weights"].get<std::vector<double>>());
+            cell.outputs.push_back(row["outputs"].get<std::vector<double>>());
+            cell.inputs.push_back(row["inputs"].get<std::vector<double>>());
+        }
+    }
+
+    /// `sign` −1: the claim is that the units are negative.
+    static Finding finding(const std::string& claim, const std::string& published,
+                           const std::vector<double>& units, double sign, const std::string& before,
+                           const std::string& after, int digits = 2) {
+        const auto estimate = mean_of(units);
+        const double p = sign_flip_p(units);
+        return {.claim = claim,
+                .source = paper,
+                .published = published,
+                .ours = before + estimate_text(estimate, digits) + after + ", " + p_text(p),
+                .seen = seen_by(p, sign * estimate.value),
+                .numbers = json_of(estimate, p)};
+    }
+
+    /// Slopes over log₂ width, of each pair, mean over ways of training.
+    static Finding falls(const std::vector<const Cell*>& cells, std::size_t method, const Value& options) {
+        std::vector<double> units(cells.front()->pairs.size(), 0.0);
+        const auto& trainings = options["trainings"].items();
+        for (const auto& training : trainings) {
+            for (std::size_t pair = 0; pair < units.size(); ++pair) {
+                std::vector<double> x, y;
+                for (const auto* cell : cells) {
+                    if (cell->training != training["name"].as_text()) continue;
+                    x.push_back(std::log2(static_cast<double>(cell->width)));
+                    y.push_back(cell->barrier[pair][method + 1]);
+                }
+                units[pair] += slope(x, y) / static_cast<double>(trainings.size());
+            }
+        }
+        return finding(net_name(cells.front()->depth) + ", " + methods(options)[method] +
+                           ": the barrier falls with width",
+                       "vanishes as width grows", units, -1, "", " points of error for each doubling");
+    }
+
+    /// The last method against the first, pair by pair, mean over widths and ways of training.
+    static void compare_methods(const std::vector<const Cell*>& cells, const Value& options, Result& result) {
+        const auto names = methods(options);
+        if (names.size() < 2) return;
+        std::vector<double> units(cells.front()->pairs.size(), 0.0);
+        for (const auto* cell : cells) {
+            for (std::size_t pair = 0; pair < units.size(); ++pair)
+                units[pair] +=
+                    (cell->barrier[pair].back() - cell->barrier[pair][1]) / static_cast<double>(cells.size());
+        }
+        result.findings.push_back(
+            finding(net_name(cells.front()->depth) + ": " + names.back() + " leaves a lower barrier than " +
+                        names.front() + ", mean over widths",
+                    "weights count where activations are", units, -1, "difference ", " points of error"));
+    }
+
+    static Finding activations_are_fewer(const std::vector<const Cell*>& cells) {
+        std::vector<double> units(cells.front()->pairs.size(), 0.0);
+        double outputs = 0, weights = 0;
+        for (const auto* cell : cells) {
+            for (std::size_t pair = 0; pair < units.size(); ++pair) {
+                const double layers = static_cast<double>(cell->outputs[pair].size() * cells.size());
+                for (std::size_t layer = 0; layer < cell->outputs[pair].size(); ++layer) {
+                    units[pair] +=
+                        std::log2(cell->outputs[pair][layer] / cell->weights[pair][layer]) / layers;
+                    outputs += cell->outputs[pair][layer] / layers / static_cast<double>(units.size());
+                    weights += cell->weights[pair][layer] / layers / static_cast<double>(units.size());
+                }
+            }
+        }
+        return finding(
+            net_name(cells.front()->depth) +
+                ": the support is lower-dimensional where the data are (WΣWᵀ) than the weights alone "
+                "(WᵀW) say",
+            "covariance of activations has a low effective dimension", units, -1,
+            fixed(outputs, 1) + " beside " + fixed(weights, 1) + " dimensions, ", " doublings");
+    }
+
+    /// Among ways of training at one width: the slope of the first method's barrier over the logarithm of the dimension (its
+    /// mean over pairs, for within a pair it may hardly differ), of each pair, mean over widths.
+    static Finding dimension_decides(const std::vector<const Cell*>& cells, const Value& options) {
+        std::vector<double> units(cells.front()->pairs.size(), 0.0);
+        const auto& widths = options["widths"].items();
+        for (const auto& width : widths) {
+            for (std::size_t pair = 0; pair < units.size(); ++pair) {
+                std::vector<double> x, y;
+                for (const auto* cell : cells) {
+                    if (cell->width != width.as_int()) continue;
+                    x.push_back(std::log2(mean_of(cell->dimension()).value));
+                    y.push_back(cell->barrier[pair][1]);
+                }
+                units[pair] += slope(x, y) / static_cast<double>(widths.size());
+            }
+        }
+        return finding(net_name(cells.front()->depth) +
+                           ": at one width, models of a lower-dimensional support (by way of training) have "
+                           "lower barriers",
+                       "the dimension of the support governs the width that is needed", units, 1, "",
+                       " points of error for each doubling of the dimension");
+    }
+
+    static report::Series over_width(const std::vector<const Cell*>& cells, const std::string& training,
+                                     const std::string& name,
+                                     const std::function<std::vector<double>(const Cell&)>& of) {
+        report::Series series{.name = name};
+        for (const auto* cell : cells) {
+            if (cell->training != training) continue;
+            const auto estimate = mean_of(of(*cell));
+            add_point(series, static_cast<double>(cell->width), estimate);
+        }
+        return series;
+    }
+
+    static report::Section barrier_section(const std::vector<Cell>& cells, const Value& options) {
+        report::Section section{.title = "Barriers"};
+        report::TextTable table{
+            .name = "widths",
+            .title = "Barriers by width",
+            .caption =
+                "Points of test error; the loss barrier in nats in brackets; mean over "
+                "pairs, error with 95% interval.",
+            .columns = {"hidden layers", "training", "width", "accuracy (%)", "as trained"},
+            .rows = {}};
+        for (const auto& method : methods(options)) table.columns.push_back(method);
+        for (const auto& cell : cells) {
+            table.rows.push_back({std::to_string(cell.depth), cell.training, std::to_string(cell.width),
+                                  fixed(mean_of(cell.accuracy).value, 2)});
+            for (std::size_t m = 0; m <= methods(options).size(); ++m)
+                table.rows.back().push_back(estimate_text(mean_of(column(cell.barrier, m)), 1) + " (" +
+                                            fixed(mean_of(column(cell.loss, m)).value, 3) + ")");
+        }
+        for (const auto& training : options["trainings"].items()) {
+            const auto name = training["name"].as_text();
+            report::Figure figure{.name = "barrier-by-width-" + label_of(training["name"]),
+                                  .title = "Barrier and width, " + name,
+                                  .caption =
+                                      "Largest excess of the test error over the line between the ends', "
+                                      "between two models of independent initialisation. Mean over pairs; "
+                                      "band: 95% interval over " +
+                                      std::to_string(cells.front().pairs.size()) + " pairs.",
+                                  .x = {.label = "width of hidden layers (units)", .logarithmic = true},
+                                  .y = {.label = "test error barrier (points)"}};
+            for (const auto& depth : options["depths"].items()) {
+                const auto own = of_depth(cells, depth.as_int());
+                for (std::size_t m = 0; m <= methods(options).size(); ++m)
+                    figure.series.push_back(over_width(
+                        own, name,
+                        net_name(depth.as_int()) + ", " + (m == 0 ? "as trained" : methods(options)[m - 1]),
+                        [m](const Cell& cell) { return column(cell.barrier, m); }));
+            }
+            section.figures.push_back(std::move(figure));
+        }
+        section.tables.push_back(std::move(table));
+        return section;
+    }
+
+    static report::Section dimension_section(const std::vector<Cell>& cells, const Value& options) {
+        report::Figure figure{.name = "dimension-by-width",
+                              .title = "Effective dimension of the support",
+                              .caption =
+                                  "(Σλ)² ÷ Σλ² of the covariance WΣWᵀ of a hidden layer's outputs, in the "
+                                  "hidden layer where it is largest. Mean over pairs; band: 95% interval "
+                                  "over " +
+                                  std::to_string(cells.front().pairs.size()) + " pairs.",
+                              .x = {.label = "width of hidden layers (units)", .logarithmic = true},
+                              .y = {.label = "effective dimension"}};
+        report::Figure beside{.name = "barrier-and-dimension",
+                              .title = "Barrier beside effective dimension",
+                              .caption = "Each point is a width: the barrier after matching (" +
+                                         methods(options)[0] +
+                                         ") and the effective dimension, means over pairs.",
+                              .x = {.label = "effective dimension of the support"},
+                              .y = {.label = "test error barrier (points)"}};
+        report::TextTable table{
+            .name = "dimensions",
+            .title = "Effective dimension by layer",
+            .caption =
+                "Mean over models: of WᵀW, of WΣWᵀ (the layer's outputs), and of the "
+                "layer's inputs.",
+            .columns = {"hidden layers", "training", "width", "layer", "weights", "outputs", "inputs"},
+            .rows = {}};
+        for (const auto& depth : options["depths"].items()) {
+            const auto own = of_depth(cells, depth.as_int());
+            for (const auto& training : options["trainings"].items()) {
+                const auto name = training["name"].as_text();
+                const auto label = net_name(depth.as_int()) + ", " + name;
+                figure.series.push_back(
+                    over_width(own, name, label, [](const Cell& cell) { return cell.dimension(); }));
+                auto points =
+                    over_width(own, name, label, [](const Cell& cell) { return column(cell.barrier, 1); });
+                points.x = figure.series.back().y;
+                points.style = report::Series::Style::points;
+                beside.series.push_back(std::move(points));
+            }
+        }
+        for (const auto& cell : cells) {
+            for (std::size_t layer = 0; layer < cell.outputs.front().size(); ++layer)
+                table.rows.push_back({std::to_string(cell.depth), cell.training, std::to_string(cell.width),
+                                      std::to_string(layer + 1),
+                                      fixed(mean_of(column(cell.weights, layer)).value, 1),
+                                      fixed(mean_of(column(cell.outputs, layer)).value, 1),
+                                      fixed(mean_of(column(cell.inputs, layer)).value, 1)});
+        }
+        return {.title = "Support", .figures = {figure, beside}, .tables = {table}};
+    }
+};
+
+const StudyRegistration registration{
+    {.kind = "study",
+     .name = "transport-width",
+     .help =
+         "barriers between matched MLPs over their width, beside the effective dimension of their support",
+     .citation = paper,
+     .options =
+         {core::integers("depths", "numbers of hidden layers").at_least(1).at_least_items(1),
+          core::integers("widths", "of all hidden layers, rising").at_least(2).at_least_items(2),
+          core::objects("trainings",
+                        {core::text("name", "in files, figures and tables"),
+                         core::texts("set", "of the experiment: `clients.algorithm.weight_decay=0.001`")
+                             .by_default("[]")},
+                        "ways of training, whose models have supports of different dimensions")
+              .at_least_items(1),
+          core::integer("pairs", "of models in each cell").at_least(2),
+          core::texts("methods", "matching methods; the first and the last are compared").at_least_items(1),
+          core::integer("points", "of each line").at_least(3)}},
+    [](const Value&) { return std::make_unique<TransportWidth>(); }};
+
+}  // namespace
+
+}  // namespace thalweg::study

@@ -1,0 +1,193 @@
+#include "thalweg/study/study.hpp"
+
+#include <algorithm>
+
+#include "thalweg/core/error.hpp"
+#include "thalweg/core/files.hpp"
+#include "thalweg/core/text.hpp"
+#include "thalweg/record/json.hpp"
+
+namespace thalweg::study {
+
+namespace {
+
+using core::Value;
+
+constexpr const char* experiment_key = "experiment";
+/// Keys that the configuration holds beside the study's own: parts of another schema, and what sizes replace.
+const std::vector<std::string> passed_through{experiment_key, "quick", "smoke"};
+
+std::vector<std::string> study_names() {
+    std::vector<std::string> names;
+    for (const auto& plugin : core::plugins_of("study")) names.push_back(plugin.name);
+    return names;
+}
+
+const core::PluginInfo& info_of(const std::string& name) {
+    const auto* info = core::find_plugin("study", name);
+    if (info == nullptr) throw core::UsageError(core::unknown_name("study", name, study_names()));
+    return *info;
+}
+
+/// `changes` over `base`: maps field by field, everything else replaced. A map that names another plug-in replaces the
+/// one there, whose options it does not have.
+void lay_over(Value& base, const Value& changes) {
+    if (!base.is_map() || !changes.is_map()) {
+        base = changes;
+        return;
+    }
+    for (const char* selector : {"kind", "scheme"}) {
+        const auto* here = base.find(selector);
+        const auto* there = changes.find(selector);
+        if (there != nullptr && (here == nullptr || !(*here == *there))) {
+            base = changes;
+            return;
+        }
+    }
+    for (const auto& [key, value] : changes.fields()) {
+        if (Value* field = base.find(key)) {
+            lay_over(*field, value);
+        } else {
+            base.set(key, value);
+        }
+    }
+}
+
+/// The sections `quick` and `smoke` are taken out; the wanted one is laid over the rest.
+Value cut_to(Size size, const Value& whole) {
+    Value cut = Value::map();
+    for (const auto& [key, value] : whole.fields()) {
+        if (key != "quick" && key != "smoke") cut.set(key, value);
+    }
+    const char* section = size == Size::quick ? "quick" : "smoke";
+    if (size == Size::full) return cut;
+    const Value* changes = whole.find(section);
+    if (changes == nullptr || !changes->is_map())
+        throw core::UsageError(std::string("the study's configuration has no section '") + section +
+                               "', which says what that size replaces");
+    lay_over(cut, *changes);
+    return cut;
+}
+
+core::Schema schema_of(const core::PluginInfo& info) {
+    std::vector<core::Option> options{
+        core::choice("study", {info.name}, "which study this configures").by_default(info.name),
+        core::integer("seed", "all random draws come from it").at_least(0).by_default(1),
+        samples_option().by_default("{}")};
+    for (const auto& option : info.options.options()) options.push_back(option);
+    return core::Schema(std::move(options));
+}
+
+void require_same(const Value& config, const std::filesystem::path& file, const std::string& folder) {
+    const Value before = core::read_yaml(file.string());
+    const auto lines = core::differences(before, config);
+    if (lines.empty()) return;
+    throw core::UsageError("'" + folder + "' holds a study with another configuration (" +
+                           core::join(lines, "; ") +
+                           "); choose another --out, or give the same configuration to go on with it");
+}
+
+Json findings_json(const std::vector<Finding>& findings) {
+    Json json = Json::array();
+    for (const auto& finding : findings) {
+        json.push_back({{"claim", finding.claim},
+                        {"source", finding.source},
+                        {"published", finding.published},
+                        {"ours", finding.ours},
+                        {"seen", std::string(seen_name(finding.seen))},
+                        {"numbers", finding.numbers}});
+    }
+    return json;
+}
+
+void write_result(const std::string& name, const Result& result, const Value& config,
+                  const std::filesystem::path& folder) {
+    report::Document document{.kind = "study", .title = name, .summary = result.summary};
+    document.facts["study"] = name;
+    document.facts["seed"] = config["seed"].as_int();
+    document.sections.push_back({.title = "Findings", .tables = {findings_table(result.findings)}});
+    for (const auto& section : result.sections) document.sections.push_back(section);
+    document.sections.push_back({.title = "Configuration", .code = core::to_yaml(config), .folded = true});
+    Json json = report::to_json(document);
+    json["findings"] = findings_json(result.findings);
+    core::write_atomically(folder / "result.json", record::json_text(json, 1) + "\n");
+    report::write_report(document, folder);
+}
+
+}  // namespace
+
+std::string_view seen_name(Finding::Seen seen) {
+    switch (seen) {
+        case Finding::Seen::yes:
+            return "yes";
+        case Finding::Seen::no:
+            return "no";
+        case Finding::Seen::unsettled:
+            return "unsettled";
+    }
+    return "";
+}
+
+report::TextTable findings_table(const std::vector<Finding>& findings) {
+    report::TextTable table{.name = "findings",
+                            .title = "What was published, and what is seen here",
+                            .columns = {"claim", "source", "published", "here", "seen"},
+                            .rows = {}};
+    for (const auto& finding : findings) {
+        table.rows.push_back({finding.claim, finding.source, finding.published, finding.ours,
+                              std::string(seen_name(finding.seen))});
+    }
+    return table;
+}
+
+std::unique_ptr<Study> make_study(const std::string& name) {
+    info_of(name);  // says which names there are
+    return core::Registry<std::unique_ptr<Study>>::factories().at(name)({});
+}
+
+core::Value study_config(const std::string& name, const StudyOptions& options) {
+    const auto& info = info_of(name);
+    Value whole = options.config.empty()
+                      ? core::parse_yaml(std::string(make_study(name)->configuration()), name + ".yaml")
+                      : core::read_yaml(options.config);
+    if (!whole.is_map()) throw core::UsageError("a study's configuration is a map of its options");
+    Value config = cut_to(options.size, whole);
+    for (const auto& assignment : options.overrides) core::apply_override(config, assignment);
+    Value resolved = core::resolve(schema_of(info), config, "", passed_through);
+    if (!resolved.find(experiment_key))
+        throw core::UsageError(
+            "the study's configuration has no section 'experiment' with the data, the model and how clients "
+            "train");
+    if (!resolved[experiment_key].is_map())
+        resolved[experiment_key].reject(
+            "this is a map with the sections of a configuration file: data, model, clients, server");
+    resolved.find(experiment_key)->set("seed", resolved["seed"]);
+    federation::make_experiment(resolved[experiment_key], {});  // faults are found before anything is trained
+    return resolved;
+}
+
+Result conduct(const std::string& name, const StudyOptions& options, const std::filesystem::path& folder,
+               core::Communicator& communicator) {
+    const Value config = core::collectively(communicator, [&] { return study_config(name, options); });
+    core::collectively(communicator, [&] {
+        if (communicator.rank() != 0) return;
+        std::error_code error;
+        const auto file = folder / "study.yaml";
+        if (std::filesystem::exists(file, error)) return require_same(config, file, folder.string());
+        if (std::filesystem::exists(folder, error) && !std::filesystem::is_empty(folder, error))
+            throw core::UsageError("'" + folder.string() +
+                                   "' is not empty and holds no study; choose another --out");
+        std::filesystem::create_directories(folder, error);
+        if (error)
+            throw core::RunError("cannot make the folder '" + folder.string() + "': " + error.message());
+        core::write_atomically(file, core::to_yaml(config));
+    });
+    Workbench bench(folder, communicator, options.progress);
+    const Result result = make_study(name)->conduct(config, bench);
+    core::collectively(communicator, [&] {
+        if (communicator.rank() == 0) write_result(name, result, config, folder);
+    });
+    return result;
+}
+
+}  // namespace thalweg::study
