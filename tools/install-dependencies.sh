@@ -10,8 +10,9 @@ libtorch-dev libopenblas0-openmp
 libopenmpi-dev openmpi-bin
 libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libfmt-dev libboost-dev zlib1g-dev
 libgtest-dev libgmock-dev libbenchmark-dev
+libjs-chart.js gnuplot-nox
 dataset-fashion-mnist
-python3 python3-torch python3-numpy
+python3 python3-torch python3-numpy python3-protobuf
 clang libclang-rt-dev
 "
 

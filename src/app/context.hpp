@@ -11,6 +11,7 @@
 #include "thalweg/data/dataset.hpp"
 #include "thalweg/federation/experiment.hpp"
 #include "thalweg/model/model_file.hpp"
+#include "thalweg/record/json.hpp"
 #include "thalweg/record/record.hpp"
 
 namespace thalweg::app {
@@ -28,7 +29,7 @@ struct Context {
     /// Results: stdout, rank 0 alone.
     void print(const std::string& text) const;
     /// Exactly one JSON document.
-    void print(const Json& json) const { print(json.dump(2) + "\n"); }
+    void print(const Json& json) const { print(record::json_text(json, 2) + "\n"); }
 };
 
 // One function a command, each in commands/<name>.cpp; adds the subcommand with its options and help.
@@ -41,9 +42,20 @@ void add_eval(CLI::App& program, Context& context);
 void add_align(CLI::App& program, Context& context);
 void add_fuse(CLI::App& program, Context& context);
 void add_compare(CLI::App& program, Context& context);
+void add_report(CLI::App& program, Context& context);
 void add_lmc(CLI::App& program, Context& context);
 void add_signs(CLI::App& program, Context& context);
 void add_symmetry(CLI::App& program, Context& context);
+void add_valley(CLI::App& program, Context& context);
+void add_surface(CLI::App& program, Context& context);
+void add_variance(CLI::App& program, Context& context);
+void add_hessian(CLI::App& program, Context& context);
+void add_cka(CLI::App& program, Context& context);
+void add_flatness(CLI::App& program, Context& context);
+void add_support(CLI::App& program, Context& context);
+void add_instability(CLI::App& program, Context& context);
+void add_serve(CLI::App& program, Context& context);
+void add_study(CLI::App& program, Context& context);
 
 /// `CONFIG` and `key.path=value…`, shared by run, validate, partition and train.
 struct ConfigArguments {

@@ -27,9 +27,20 @@ void add_commands(CLI::App& program, Context& context) {
     add_align(program, context);
     add_fuse(program, context);
     add_compare(program, context);
+    add_report(program, context);
     add_lmc(program, context);
     add_signs(program, context);
     add_symmetry(program, context);
+    add_valley(program, context);
+    add_surface(program, context);
+    add_variance(program, context);
+    add_hessian(program, context);
+    add_cka(program, context);
+    add_flatness(program, context);
+    add_support(program, context);
+    add_instability(program, context);
+    add_serve(program, context);
+    add_study(program, context);
 }
 
 void complain(const Context& context, const std::string& what) {

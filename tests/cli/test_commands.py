@@ -30,7 +30,8 @@ class Run(Case):
             self.assertTrue(0 <= line["test"]["accuracy"] <= 1)
             names = [stage["name"] for stage in line["fusion"]["stages"]]
             self.assertEqual(names, ["merge_many", "sign_alignment", "mean", "repair"])
-            self.assertEqual(set(line["seconds"]), {"clients", "fusion", "evaluation", "total"})
+            self.assertEqual(set(line["seconds"]), {"clients", "fusion", "evaluation", "total", "ranks"})
+            self.assertEqual(len(line["seconds"]["ranks"]), 1)
             self.assertGreater(line["bytes"]["up"], 0)
             for stage in line["fusion"]["stages"]:
                 self.assertEqual(stage["bytes"], 0)  # one process sends nothing

@@ -16,7 +16,17 @@ class Configurations(Case):
 
     @staticmethod
     def files():
-        return sorted(glob.glob(os.path.join(ROOT, "configs", "**", "*.yaml"), recursive=True))
+        found = sorted(glob.glob(os.path.join(ROOT, "configs", "**", "*.yaml"), recursive=True))
+        return [path for path in found if os.path.basename(os.path.dirname(path)) != "studies"]
+
+    def test_studies_are_valid_in_every_size(self):
+        for path in sorted(glob.glob(os.path.join(ROOT, "configs", "studies", "*.yaml"))):
+            name = os.path.basename(path).removesuffix(".yaml")
+            with self.subTest(name):
+                for size in ("--quick", "--smoke"):
+                    self.succeed("study", name, size, "--show")
+                shown = self.succeed("study", name, "--show").stdout
+                self.assertEqual(shown, self.succeed("study", name, "--config", path, "--show").stdout)
 
     def test_each_is_valid_and_runs(self):
         for path in self.files():

@@ -68,6 +68,7 @@ inline const std::map<std::string, std::vector<std::string>>& given_options() {
           "{depth: 1, heads: 2, dim: 8, mlp_dim: 12, tied: true}"}},
         {"model/vgg", {"{width: 0.0625, pools: 4, groups: 2}"}},
         {"model/vit", {"{patch: 8, depth: 1, heads: 2, dim: 8, mlp_dim: 12}"}},
+        {"noise/sparse", {"{}", "{fraction: 1}", "{fraction: 0.000001}"}},
         {"objective/fedprox", {"{}", "{mu: 0}"}},
         {"objective/fedsign", {"{}", "{gamma: 0}"}},
         {"partitioner/labels_per_client", {"{labels: 2}"}},

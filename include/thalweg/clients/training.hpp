@@ -114,6 +114,17 @@ struct LocalResult {
     double seconds = 0;
 };
 
+/// What a study of training itself needs beside the result.
+struct TrainingStudy {
+    /// After each optimizer step, with the number of steps done (1, 2, …); `parameters` of `train` are as they stand then.
+    std::function<void(std::int64_t step)> after_step{};
+    /// From this step on the batches come in another order, (`order_seed`, "batches", round, client)'s from its start; everything
+    /// before it is bit for bit the training without a fork (Frankle et al., ICML 2020). `order_seed` is not looked at
+    /// when absent.
+    std::optional<std::int64_t> fork_at{};
+    std::uint64_t order_seed = 0;
+};
+
 /// Trains virtual clients one after another; buffers are kept between them. One per rank. The algorithm's state
 /// (momentum, Adam's moments) starts anew in every local training.
 ///
@@ -131,7 +142,7 @@ class LocalTrainer {
     /// step when the loss is not finite (or, with `clip`, the gradient's norm), and leaves `parameters` as they were
     /// before that step, running statistics excepted; Interrupted within one step of a signal. Not collective.
     LocalResult train(model::Parameters& parameters, const data::SampleSet& samples, std::int64_t client,
-                      std::int64_t round, const Progress& progress = {});
+                      std::int64_t round, const Progress& progress = {}, const TrainingStudy& study = {});
     /// The client's samples (positions in its part) in the order in which `train` sees them that round, batch after
     /// batch: what an independent program needs to repeat it.
     std::vector<std::int64_t> sample_order(std::int64_t samples, std::int64_t client,

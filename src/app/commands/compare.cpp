@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include "../context.hpp"
+#include "../measuring.hpp"
+#include "compare_document.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/files.hpp"
 #include "thalweg/core/schema.hpp"
@@ -19,7 +22,7 @@ using federation::CompareRow;
 
 struct CompareArguments {
     ConfigArguments config;
-    std::string pipelines, follow, csv;
+    std::string pipelines, follow, csv, out;
     std::int64_t seeds = 0;
     std::int64_t barrier_pairs = -1;
     bool json = false;
@@ -286,6 +289,8 @@ std::string comparison_table(const federation::Comparison& comparison,
 /// Everything that is said of a comparison, or of the seeds of it that were finished.
 void show(const Context& context, const CompareArguments& arguments, const federation::Comparison& comparison,
           const federation::CompareOptions& options, const federation::Experiment& experiment) {
+    if (!arguments.out.empty())
+        leave_report(context, comparison_document(comparison, options, experiment), arguments.out);
     if (arguments.json) {
         context.print(comparison_json(comparison, options, experiment));
         return;
@@ -302,6 +307,7 @@ void compare(const Context& context, const CompareArguments& arguments) {
     auto options =
         core::collectively(context.communicator, [&] { return options_of(arguments, experiment); });
     if (!arguments.csv.empty()) require_writable(context, arguments.csv);
+    if (!arguments.out.empty()) require_folder(context, arguments.out);
     federation::Comparison finished;
     std::int64_t seeds = 0;
     options.after_seed = [&](const federation::Comparison& comparison) {
@@ -353,6 +359,7 @@ void add_compare(CLI::App& program, Context& context) {
                      "compare.barrier_pairs, 3)")
         ->check(CLI::Range(0, 1000));
     command->add_option("--csv", arguments->csv, "also writes every row there");
+    command->add_option("--out", arguments->out, "folder for report.html, result.json and the figures");
     command->add_flag("--json", arguments->json, "one JSON document on stdout instead of the table");
     command->footer(
         "Example:\n  mpirun -n 2 thalweg compare configs/compare/one-shot-iid.yaml --pipelines \"mean; "

@@ -1,4 +1,8 @@
-#include "../context.hpp"
+#include <algorithm>
+#include <variant>
+
+#include "../measuring.hpp"
+#include "lmc_result.hpp"
 #include "thalweg/aggregator/matching.hpp"
 #include "thalweg/analysis/measures.hpp"
 #include "thalweg/core/error.hpp"
@@ -9,14 +13,6 @@ namespace thalweg::app {
 
 namespace {
 
-struct LmcArguments {
-    ModelArguments model;
-    std::string a, b;
-    std::string align = "none";
-    std::string split = "both";
-    analysis::CurveOptions curve;
-};
-
 void require_method(const std::string& method) {
     if (method == "none") return;
     try {
@@ -26,103 +22,114 @@ void require_method(const std::string& method) {
     }
 }
 
-Json curve_json(const analysis::Curve& curve, double sign_consistency) {
-    Json json;
-    json["lambdas"] = curve.lambdas;
-    const std::size_t middle = curve.lambdas.size() / 2;
-    for (const auto* name : {"train", "test"}) {  // null: not measured
-        json[name] = nullptr;
-        json["barrier"][name] = nullptr;
-    }
-    for (const auto& [name, split] : curve.splits) {
-        json[name] = {{"loss", split.loss}, {"accuracy", split.accuracy}};
-        json["barrier"][name] = {{"loss", split.loss_barrier}, {"error", split.error_barrier}};
-    }
-    // The points whose one number everybody quotes: on the test set when it was measured.
-    const auto& quoted = curve.splits.back().second;
-    if (curve.lambdas.size() % 2 == 1) {
-        json["midpoint"] = {{"loss", quoted.loss[middle]}, {"accuracy", quoted.accuracy[middle]}};
-    } else {
-        json["midpoint"] = nullptr;  // an even number of points has none
-    }
-    json["endpoints"] = {{"a", {{"loss", quoted.loss.front()}, {"accuracy", quoted.accuracy.front()}}},
-                         {"b", {{"loss", quoted.loss.back()}, {"accuracy", quoted.accuracy.back()}}}};
-    json["sign_consistency"] = sign_consistency;
-    json["variance_ratio"] = curve.variance_ratio;
-    return json;
+std::vector<analysis::Split> splits_of(const Context& context, const LmcArguments& arguments,
+                                       const data::Dataset& dataset, const data::SampleSet* train,
+                                       const data::SampleSet* test) {
+    std::vector<analysis::Split> splits;
+    if (arguments.split != "test" && train) splits.push_back({"train", train});
+    if (arguments.split != "train") splits.push_back({"test", test});
+    if (splits.empty())
+        throw core::UsageError(dataset.name() + " has no train set as a whole; use --split test");
+    if (arguments.split == "both" && !train && context.is_root)
+        record::note(dataset.name() + " has no train set as a whole, so the test set alone is measured");
+    return splits;
 }
 
-std::string curve_text(const analysis::Curve& curve, double sign_consistency) {
-    std::vector<std::string> header{"λ"};
-    for (const auto& [name, split] : curve.splits) {
-        header.push_back(name + " loss");
-        header.push_back(name + " accuracy");
+/// The way from A to B. On every rank the same, a function of the models and the seed alone; not collective.
+std::unique_ptr<analysis::Path> make_path(const LmcArguments& arguments, const model::ModelGraph& graph,
+                                          const model::Parameters& a, const model::Parameters& b,
+                                          const data::Dataset& dataset) {
+    if (arguments.path == "line") return analysis::line_path(a, b);
+    if (arguments.path == "geodesic") return analysis::geodesic_path(graph, a, b);
+    const auto train = dataset.train();
+    if (!train) {
+        throw core::UsageError("--path " + arguments.path + " is trained, and " + dataset.name() +
+                               " has no train set as a whole; use line or geodesic");
     }
-    record::Table table(header);
-    for (std::size_t i = 0; i < curve.lambdas.size(); ++i) {
-        std::vector<std::string> cells{record::number(curve.lambdas[i])};
-        for (const auto& [name, split] : curve.splits) {
-            cells.push_back(record::number(split.loss[i]));
-            cells.push_back(record::percent(split.accuracy[i]));
-        }
-        table.row(std::move(cells));
+    const auto bend =
+        analysis::train_bend(graph, a, b, arguments.path, *train, arguments.bend, arguments.model.seed);
+    return arguments.path == "bezier" ? analysis::bezier_path(a, bend, b)
+                                      : analysis::polygon_path(a, bend, b);
+}
+
+/// A trained bend has the running statistics of the line's middle; without a finish no point between the ends has its own.
+bool has_stale_norms(const LmcArguments& arguments, const model::ModelGraph& graph) {
+    const bool bent = arguments.path == "bezier" || arguments.path == "polygon";
+    return bent && arguments.curve.finish == "none" &&
+           std::any_of(graph.operations.begin(), graph.operations.end(), [](const auto& operation) {
+               return std::holds_alternative<model::BatchNorm>(operation.kind);
+           });
+}
+
+/// B in A's basin. Every rank computes the same permutation: it is a function of the models and the seed alone.
+model::Parameters aligned(const Context& context, const LmcArguments& arguments,
+                          const model::ModelGraph& graph, const model::Parameters& a,
+                          const model::Parameters& b,
+                          const std::shared_ptr<const data::SampleSet>& calibration) {
+    const auto symmetries = symmetry::derive(graph);
+    if (context.is_root) symmetry::require_proof(graph, symmetries);
+    const auto match =
+        aggregator::align(arguments.align, {graph, symmetries, a, b, calibration}, arguments.model.seed);
+    return aggregator::moved_model(graph, symmetries, b, match);
+}
+
+void deliver(const Context& context, const LmcArguments& arguments, const LmcResult& result,
+             const std::string& data) {
+    leave_report(context, document_of(result, arguments, data), arguments.out);
+    if (arguments.model.json) {
+        context.print(result_json(result));
+    } else {
+        context.print(result_text(result) +
+                      (arguments.out.empty() ? "" : "written to " + arguments.out + "/report.html\n"));
     }
-    std::string text = table.text();
-    for (const auto& [name, split] : curve.splits) {
-        text += name + " barrier: loss " + record::number(split.loss_barrier) + ", error " +
-                record::percent(split.error_barrier) + "\n";
-    }
-    text += "sign consistency: " + record::percent(sign_consistency) + "\n";
-    if (!curve.variance_ratio.empty()) {
-        std::vector<std::string> ratios;
-        for (const auto ratio : curve.variance_ratio) ratios.push_back(record::number(ratio));
-        text += "variance ratio at the midpoint, by layer: " + core::join(ratios) + "\n";
-    }
-    return text;
 }
 
 void lmc(const Context& context, const LmcArguments& arguments) {
     require_method(arguments.align);
+    require_folder(context, arguments.out);
     auto files = arguments.model.load(context, {arguments.a, arguments.b});
     const auto& graph = files[0].graph;
     const auto dataset = arguments.model.open(context, files[0], arguments.a, true);
     const auto calibration =
         core::collectively(context.communicator, [&] { return arguments.model.calibration(*dataset); });
-    if (arguments.align != "none") {
-        // Every rank computes the same permutation: it is a function of the models and the seed alone.
-        files[1].parameters = core::collectively(context.communicator, [&] {
-            const auto symmetries = symmetry::derive(graph);
-            if (context.is_root) symmetry::require_proof(graph, symmetries);
-            const auto match = aggregator::align(
-                arguments.align, {graph, symmetries, files[0].parameters, files[1].parameters, calibration},
-                arguments.model.seed);
-            return aggregator::moved_model(graph, symmetries, files[1].parameters, match);
-        });
-    }
-    std::vector<analysis::Split> splits;
     const auto train = dataset->train();
     const auto test = dataset->test();
-    if (arguments.split != "test" && train) splits.push_back({"train", train.get()});
-    if (arguments.split != "train") splits.push_back({"test", test.get()});
-    if (splits.empty())
-        throw core::UsageError(dataset->name() + " has no train set as a whole; use --split test");
-    if (arguments.split == "both" && !train && context.is_root)
-        record::note(dataset->name() + " has no train set as a whole, so the test set alone is measured");
-    const auto curve = analysis::linear_curve(graph, files[0].parameters, files[1].parameters, splits,
-                                              arguments.curve, calibration, context.communicator);
-    const double signs = analysis::sign_consistency(files[0].parameters, files[1].parameters).overall;
-    if (arguments.model.json) {
-        context.print(curve_json(curve, signs));
-    } else {
-        context.print(curve_text(curve, signs));
+    const auto splits = splits_of(context, arguments, *dataset, train.get(), test.get());
+    model::Parameters a = files[0].parameters, b = files[1].parameters;
+    LmcResult result{.path = arguments.path, .stale_norms = has_stale_norms(arguments, graph)};
+    if (result.stale_norms && context.is_root) {
+        record::note(
+            "batch norms between the ends use the statistics of the line's middle, not their own; "
+            "--finish reset_batch_norm takes them anew at every point");
     }
+    if (arguments.align != "none") {
+        result.before = analysis::linear_curve(graph, a, b, splits, {.points = arguments.curve.points},
+                                               nullptr, context.communicator);
+    }
+    core::collectively(context.communicator, [&] {
+        if (result.normalised()) {  // matched, compared and cut into layers where the path runs
+            a = analysis::toroid_normalised(graph, a);
+            b = analysis::toroid_normalised(graph, b);
+        }
+        if (arguments.align != "none") b = aligned(context, arguments, graph, a, b, calibration);
+    });
+    const auto path =
+        core::collectively(context.communicator, [&] { return make_path(arguments, graph, a, b, *dataset); });
+    result.curve =
+        analysis::path_curve(graph, *path, splits, arguments.curve, calibration, context.communicator);
+    if (arguments.layers) {
+        result.layers = analysis::layer_barriers(graph, a, b, *splits.back().samples, arguments.curve.points,
+                                                 context.communicator);
+    }
+    result.sign_consistency = analysis::sign_consistency(a, b).overall;
+    deliver(context, arguments, result, dataset->name());
 }
 
 }  // namespace
 
 void add_lmc(CLI::App& program, Context& context) {
     auto* command =
-        program.add_subcommand("lmc", "linear mode connectivity: loss and accuracy between two models");
+        program.add_subcommand("lmc", "mode connectivity: loss and accuracy on a path between two models");
     auto arguments = std::make_shared<LmcArguments>();
     command->add_option("A", arguments->a, "model file, λ = 0")->required();
     command->add_option("B", arguments->b, "model file of the same architecture, λ = 1")->required();
@@ -137,10 +144,25 @@ void add_lmc(CLI::App& program, Context& context) {
         ->check(CLI::IsMember({"none", "repair", "rescale", "reset_batch_norm"}));
     command->add_option("--points", arguments->curve.points, "points on the line, the ends included")
         ->capture_default_str()
-        ->check(CLI::Range(2, 1001));
+        ->check(CLI::Range(3, 1001));
     command->add_option("--split", arguments->split, "train, test or both")
         ->capture_default_str()
         ->check(CLI::IsMember({"train", "test", "both"}));
+    command
+        ->add_option(
+            "--path", arguments->path,
+            "line, geodesic (ReLU units on their spheres), or bent with a trained point: bezier, polygon")
+        ->capture_default_str()
+        ->check(CLI::IsMember({"line", "geodesic", "bezier", "polygon"}));
+    command->add_option("--bend-epochs", arguments->bend.epochs, "training of a bent path, on the train set")
+        ->capture_default_str()
+        ->check(CLI::PositiveNumber);
+    command->add_option("--bend-lr", arguments->bend.lr, "its learning rate")
+        ->capture_default_str()
+        ->check(CLI::PositiveNumber);
+    command->add_flag("--layers", arguments->layers,
+                      "the barrier of each layer alone, on the last split, too");
+    command->add_option("--out", arguments->out, "folder for report.html, result.json and the figures");
     arguments->model.add_data_to(*command);
     arguments->model.add_holdout_to(*command);
     arguments->model.add_model_to(*command);

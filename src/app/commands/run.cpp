@@ -6,6 +6,7 @@
 #include "../runtime.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/federation/federation.hpp"
+#include "thalweg/report/run.hpp"
 
 namespace thalweg::app {
 
@@ -37,6 +38,18 @@ fs::path default_folder(const std::string& name, bool resume) {
     return numbered(name, number - 1);
 }
 
+/// The run stands whatever comes of its picture.
+void draw(const fs::path& folder) {
+    try {
+        report::write_report(report::run_document(folder), folder);
+    } catch (const core::Interrupted&) {
+        throw;
+    } catch (const std::exception& error) {
+        record::warn("the run is recorded, but its report could not be drawn: " + std::string(error.what()) +
+                     ". `thalweg report " + folder.string() + "` tries again");
+    }
+}
+
 void run(const Context& context, const RunArguments& arguments) {
     const auto experiment = arguments.config.load(context);
     // Rank 0 chooses the folder; the others need it for messages only.
@@ -50,12 +63,21 @@ void run(const Context& context, const RunArguments& arguments) {
                                        .progress = true,
                                        .manifest = manifest(context.backend, context.communicator.size())});
     if (!context.is_root) return;
+    draw(folder);
     if (arguments.json) {
-        context.print(Json{{"folder", folder.string()}, {"rounds", lines}});
+        context.print(
+            Json{{"folder", folder.string()}, {"rounds", lines}, {"complete", federation.is_complete()}});
+    } else if (!federation.is_complete()) {
+        context.print(lines.empty() ? "" : "\n" + federation::summary(lines) + "\n");
+        context.print("Stopped on the live page after round " + std::to_string(lines.size()) + " of " +
+                      std::to_string(experiment.rounds) +
+                      ". Go on with the same command line and --resume --out " + folder.string() + "\n");
     } else {
-        context.print("\n" + federation::summary(lines) + "\nThe run's folder: " + folder.string() +
-                      "\n  final.pt      the global model (thalweg eval " + (folder / "final.pt").string() +
-                      "; torch.load in Python)\n  rounds.jsonl  everything measured, a line a round\n");
+        context.print(
+            "\n" + federation::summary(lines) + "\nThe run's folder: " + folder.string() +
+            "\n  final.pt      the global model (thalweg eval " + (folder / "final.pt").string() +
+            "; torch.load in Python)\n  rounds.jsonl  everything measured, a line a round\n  report.html   "
+            "the same to look at, in a browser\n");
     }
 }
 

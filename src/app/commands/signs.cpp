@@ -10,19 +10,38 @@ struct SignsArguments {
     std::string a, b;
 };
 
+Json agreement_json(const analysis::SignAgreement& agreement) {
+    return {{"ratio", agreement.ratio},
+            {"weighted", agreement.weighted},
+            {"agree", agreement.agree},
+            {"counted", agreement.counted},
+            {"tested", agreement.tested},
+            {"z", agreement.z},
+            {"p", agreement.p}};
+}
+
 void signs(const Context& context, const SignsArguments& arguments) {
     const auto files = arguments.model.load(context, {arguments.a, arguments.b});
     const auto result = analysis::sign_consistency(files[0].parameters, files[1].parameters);
+    record::Table table({"tensor", "same sign", "by magnitude", "entries", "z against chance"});
+    const auto row = [&](const std::string& name, const analysis::SignAgreement& agreement) {
+        table.row({name, record::percent(agreement.ratio), record::percent(agreement.weighted),
+                   std::to_string(agreement.counted), record::number(agreement.z)});
+    };
     Json tensors = Json::array();
-    record::Table table({"tensor", "same sign"});
-    for (const auto& [name, ratio] : result.tensors) {
-        tensors.push_back({{"name", name}, {"ratio", ratio}});
-        table.row({name, record::percent(ratio)});
+    for (const auto& [name, agreement] : result.by_tensor) {
+        Json tensor{{"name", name}};
+        tensor.update(agreement_json(agreement));
+        tensors.push_back(std::move(tensor));
+        row(name, agreement);
     }
     table.rule();
-    table.row({"overall", record::percent(result.overall)});
+    row("overall", result.all);
     if (arguments.model.json) {
-        context.print(Json{{"overall", result.overall}, {"tensors", tensors}});
+        Json json{{"overall", result.overall}};
+        json.update(agreement_json(result.all));
+        json["tensors"] = std::move(tensors);
+        context.print(json);
     } else {
         context.print(table.text());
     }

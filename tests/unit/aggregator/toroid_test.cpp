@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "../../../aggregator/alignments/spheres.hpp"
+#include "thalweg/aggregator/spheres.hpp"
 #include "thalweg/core/error.hpp"
 #include "unit/aggregator/fusion_fixture.hpp"
 

@@ -13,6 +13,7 @@ namespace {
 using test::graph_of;
 using test::initial;
 using test::plan;
+using test::same_bits;
 using test::samples;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -84,6 +85,31 @@ TEST(LocalTrainer, StepsGoBeforeEpochs) {
     EXPECT_EQ(result.steps, 2);
     EXPECT_NEAR(result.loss, (reference.losses[0] + reference.losses[1]) / 2, 1e-6);
     EXPECT_LT((ours.values - expected.values).abs().max().item<double>(), 1e-5);
+}
+
+TEST(LocalTrainer, AForkChangesTheOrderFromItsStepOn) {
+    const auto set = samples(40, 12, 3);
+    const auto graph = graph_of("{kind: mlp, hidden: [10]}", {12}, 3);
+    const auto train = [&](std::uint64_t seed, const TrainingStudy& wanted) {
+        LocalTrainer trainer(
+            graph, plan("{algorithm: {kind: sgd, lr: 0.2, momentum: 0.9}, batch_size: 8, epochs: 3}"), seed);
+        auto parameters = initial(graph);
+        std::vector<at::Tensor> path;
+        TrainingStudy study = wanted;
+        study.after_step = [&](std::int64_t step) {
+            path.push_back(parameters.values.clone());
+            EXPECT_EQ(step, static_cast<std::int64_t>(path.size()));
+        };
+        trainer.train(parameters, set, 0, 1, {}, study);
+        return path;
+    };
+    const auto plain = train(1, {}), forked = train(1, {.fork_at = 6, .order_seed = 2});
+    const auto another = train(2, {}), at_once = train(1, {.fork_at = 0, .order_seed = 2});
+    ASSERT_EQ(plain.size(), 15u);
+    for (std::size_t step = 0; step < plain.size(); ++step) {
+        EXPECT_EQ(same_bits(plain[step], forked[step]), step < 6) << step;
+        EXPECT_TRUE(same_bits(another[step], at_once[step])) << step;
+    }
 }
 
 TEST(LocalTrainer, FollowsTheSchedule) {

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "thalweg/record/log.hpp"
+#include "thalweg/record/pace.hpp"
 #include "thalweg/record/stopwatch.hpp"
 #include "thalweg/record/table.hpp"
 
@@ -35,8 +36,11 @@ std::string plain(Act&& act) {
 
 /// What is written to stderr when it is a terminal of so many columns.
 template <class Act>
-std::string on_terminal(unsigned short columns, Act&& act) {
+std::string on_terminal(unsigned short columns, Act&& act, const char* locale = "C.UTF-8",
+                        const char* no_color = "1") {
     ::setenv("TERM", "xterm", 1);
+    ::setenv("LC_ALL", locale, 1);
+    ::setenv("NO_COLOR", no_color, 1);
     winsize size{.ws_row = 24, .ws_col = columns, .ws_xpixel = 0, .ws_ypixel = 0};
     int terminal = -1, screen = -1;
     if (::openpty(&screen, &terminal, nullptr, nullptr, &size) != 0) return "no terminal";
@@ -171,6 +175,57 @@ TEST_F(ProgressOnATerminal, TheBarIsNeverWiderThanTheWindow) {
         progress.update(2, "a long story that does not fit");
     });
     EXPECT_THAT(text, StartsWith("\r\x1b[Kround 3/1000 ·\r"));
+}
+
+TEST(Progress, ThePlotGoesFromTheLowestToTheHighest) {
+    EXPECT_EQ(progress_plot({}, 0, 79), "");
+    EXPECT_EQ(progress_plot({0.5}, 0.5, 79), "accuracy 50.00% · best 50.00%");
+    EXPECT_EQ(progress_plot({0.1, 0.8, 0.5}, 0.8, 79), "accuracy ▁█▅ 50.00% · best 80.00%");
+    EXPECT_EQ(progress_plot({0.5, 0.5, 0.5}, 0.5, 79), "accuracy ▅▅▅ 50.00% · best 50.00%");
+    EXPECT_EQ(progress_plot({0.1, 0.8, 0.5}, 0.8, 79, false), "accuracy _#= 50.00% - best 80.00%");
+    std::vector<double> many;
+    for (int i = 0; i < 100; ++i) many.push_back(i / 100.0);
+    EXPECT_EQ(text_width(progress_plot(many, 0.99, 500)), 9U + 40 + 1 + 6 + 14);
+    for (std::size_t width = 1; width < 90; ++width) {
+        EXPECT_LE(text_width(progress_plot(many, 0.99, width)), width);
+        EXPECT_LE(progress_plot(many, 0.99, width, false).size(), width);  // ASCII: a byte a column
+    }
+}
+
+TEST(Progress, AsciiTextHasNoOtherCharacters) {
+    EXPECT_EQ(ascii_text("round 1/2 · λ × … ½"), "round 1/2 - ? x ... ?");
+    EXPECT_EQ(ascii_text("\x80\xff"), "??");
+}
+
+TEST_F(ProgressOnATerminal, TheLastAccuraciesStandBelowTheBarAndAreWipedWithIt) {
+    const auto act = [] {
+        Progress progress(true, 10, "round");
+        progress.accuracy(0.25);
+        progress.accuracy(0.75);
+        progress.update(2, "clients");
+        progress.line("something happened");
+        progress.stop();
+    };
+    const std::string text = on_terminal(60, act);
+    // Down to the plot and up again: the cursor rests at the beginning of the first line.
+    EXPECT_THAT(text, HasSubstr("] round 3/10 · clients\r\naccuracy ▁█ 75.00% · best 75.00%\r\x1b[1A"));
+    EXPECT_THAT(text, HasSubstr("\r\x1b[Jsomething happened\r\n"));
+    EXPECT_THAT(text, EndsWith("\r\x1b[J"));
+    EXPECT_THAT(text, ::testing::Not(HasSubstr("\x1b[36m")));
+    EXPECT_THAT(on_terminal(60, act, "C.UTF-8", ""),
+                HasSubstr("\x1b[36maccuracy ▁█ 75.00% · best 75.00%\x1b[0m"));
+    for (const char byte : on_terminal(60, act, "C")) EXPECT_LT(static_cast<unsigned char>(byte), 0x80);
+    EXPECT_THAT(on_terminal(12, act), HasSubstr("\r\n75.00%\r"));  // no room for more
+}
+
+TEST(Progress, APauseIsNoWork) {
+    Pace pace;
+    pace.update(0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(600));
+    pace.update(1);
+    EXPECT_NEAR(pace.seconds_left(3), 1.2, 0.4);
+    pace.exclude(0.6);
+    EXPECT_LT(pace.seconds_left(3), 0);  // nothing is known of work that took no time
 }
 
 TEST(Log, WarningsAndNotesGoToStderrAndHaveALevel) {

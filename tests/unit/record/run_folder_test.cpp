@@ -176,6 +176,16 @@ TEST_F(RunFolderTest, TruncationDropsLaterRoundsAndKeepsTheOthersToTheByte) {
     EXPECT_EQ(core::read_file(root_ / "rounds.jsonl"), "");
 }
 
+TEST_F(RunFolderTest, WhatWasMeasuredIsKeptAndDroppedWithItsRounds) {
+    const auto folder = RunFolder::create(root_);
+    for (const int round : {1, 2, 4}) folder.append_analysis({{"round", round}, {"barrier", 0.5}});
+    folder.append_round(round_line(4));
+    EXPECT_EQ(folder.read_analysis().size(), 3u);
+    folder.truncate_rounds(2);
+    EXPECT_EQ(folder.read_analysis().size(), 2u);
+    EXPECT_TRUE(folder.read_rounds().empty());
+}
+
 TEST_F(RunFolderTest, ALastLineThatLacksOnlyItsNewlineIsWhole) {
     const auto folder = RunFolder::create(root_);
     write(root_ / "rounds.jsonl", "{\"round\":1}\n{\"round\":2}");

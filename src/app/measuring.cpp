@@ -1,0 +1,95 @@
+#include "measuring.hpp"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "thalweg/core/error.hpp"
+#include "thalweg/core/files.hpp"
+#include "thalweg/core/random.hpp"
+#include "thalweg/data/dataset.hpp"
+
+namespace thalweg::app {
+
+namespace fs = std::filesystem;
+
+void MeasuringArguments::add_to(CLI::App& command) {
+    command
+        .add_option("--samples", samples, "samples measured on, drawn by --seed (all, when there are fewer)")
+        ->capture_default_str()
+        ->check(CLI::PositiveNumber);
+    command.add_option("--split", split, "train or test: where the samples come from")
+        ->capture_default_str()
+        ->check(CLI::IsMember({"train", "test"}));
+    command.add_option("--out", out, "folder for report.html, result.json and the figures");
+    model.add_data_to(command);
+    model.add_model_to(command);
+    model.add_json_to(command);
+}
+
+void MeasuringArguments::require_out(const Context& context) const {
+    require_folder(context, out);
+}
+
+std::shared_ptr<const data::SampleSet> MeasuringArguments::draw(const data::Dataset& dataset) const {
+    const auto all = split == "train" ? dataset.train() : dataset.test();
+    if (!all) {
+        throw core::UsageError(dataset.name() +
+                               " has no train set as a whole, only clients' parts; use --split test");
+    }
+    if (samples >= all->size()) return all;
+    core::Random random(model.seed, "measured samples");
+    std::vector<std::uint32_t> indices;
+    for (const auto index : random.sample(all->size(), samples))
+        indices.push_back(static_cast<std::uint32_t>(index));
+    return std::make_shared<data::Subset>(all, std::move(indices));
+}
+
+std::string MeasuringArguments::describe(const data::Dataset& dataset, const data::SampleSet& drawn) const {
+    return record::number(static_cast<double>(drawn.size())) + " " + split + " samples of " + dataset.name();
+}
+
+void MeasuringArguments::deliver(const Context& context, const Json& json, const std::string& text,
+                                 const report::Document& document) const {
+    leave_report(context, document, out);
+    if (model.json) {
+        context.print(json);
+    } else {
+        context.print(text +
+                      (out.empty() ? "" : "written to " + (fs::path(out) / "report.html").string() + "\n"));
+    }
+}
+
+void refuse_run(const std::string& folder) {
+    std::error_code error;
+    const fs::path path = folder;
+    if (fs::exists(path / "rounds.jsonl", error) ||
+        (fs::exists(path / "config.yaml", error) && fs::is_directory(path / "checkpoints", error)))
+        throw core::UsageError("--out '" + folder +
+                               "' holds a run, whose report would be overwritten; name another folder");
+}
+
+void require_folder(const Context& context, const std::string& folder) {
+    core::collectively(context.communicator, [&] {
+        if (!context.is_root || folder.empty()) return;
+        std::error_code error;
+        if (fs::exists(folder, error) && !fs::is_directory(folder, error))
+            throw core::UsageError("--out '" + folder + "' is a file; name a folder");
+        refuse_run(folder);
+        fs::create_directories(folder, error);
+        if (error)
+            throw core::UsageError("--out '" + folder + "' cannot be made: " + error.message() +
+                                   "; name another folder");
+    });
+}
+
+void leave_report(const Context& context, const report::Document& document, const std::string& folder) {
+    if (folder.empty()) return;
+    core::collectively(context.communicator, [&] {
+        if (!context.is_root) return;
+        report::write_report(document, folder);
+        core::write_atomically(fs::path(folder) / "result.json",
+                               record::json_text(report::to_json(document), 1) + "\n");
+    });
+}
+
+}  // namespace thalweg::app

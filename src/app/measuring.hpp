@@ -1,0 +1,43 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "context.hpp"
+#include "thalweg/report/figure.hpp"
+
+namespace thalweg::app {
+
+/// `--samples`, `--split`, `--out` beside ModelArguments': what the commands share that measure a model on samples and may
+/// leave figures.
+struct MeasuringArguments {
+    ModelArguments model;
+    std::int64_t samples = 1000;
+    std::string split = "train";
+    std::string out;  ///< folder for report.html; empty: none
+
+    /// Adds all options; `samples` and `split` as they stand are the defaults.
+    void add_to(CLI::App& command);
+    /// UsageError when `out` is there and no folder. Collective.
+    void require_out(const Context& context) const;
+    /// `samples` of the split, drawn by the seed, in the split's order; all when it has no more. UsageError for a
+    /// train set that does not exist as a whole.
+    std::shared_ptr<const data::SampleSet> draw(const data::Dataset& dataset) const;
+    /// `1,000 test samples of fashion_mnist`, for captions.
+    std::string describe(const data::Dataset& dataset, const data::SampleSet& drawn) const;
+    /// Prints one or the other, and writes report.html, result.json and figures/ where `--out` says. Collective.
+    void deliver(const Context& context, const Json& json, const std::string& text,
+                 const report::Document& document) const;
+};
+
+/// UsageError when `folder`, what --out says, holds a run: its report would be overwritten.
+void refuse_run(const std::string& folder);
+
+/// Makes `folder` (nothing when empty), before hours are spent on what belongs there. UsageError when it cannot be one, or
+/// holds a run. Collective.
+void require_folder(const Context& context, const std::string& folder);
+
+/// A folder for results: report.html, result.json, figures/. Nothing when `folder` is empty. Collective.
+void leave_report(const Context& context, const report::Document& document, const std::string& folder);
+
+}  // namespace thalweg::app
