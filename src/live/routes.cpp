@@ -136,8 +136,10 @@ std::optional<Reply> Routes::refusal(const Request& request, std::string_view pa
     // The page's address may carry the token once; from then on the cookie does, and no history shows it.
     if (path == "/" && equal_in_constant_time(field(query, "token", '&'), token_)) {
         Reply reply{.status = 303};
+        // Lax: with Strict the page that follows comes without the cookie when the link stood on another site. What acts
+        // is guarded by its own header and origin.
         reply.headers = {{"Location", "/"},
-                         {"Set-Cookie", cookie_ + "=" + token_ + "; Path=/; HttpOnly; SameSite=Strict"}};
+                         {"Set-Cookie", cookie_ + "=" + token_ + "; Path=/; HttpOnly; SameSite=Lax"}};
         return reply;
     }
     Reply reply = problem(401, "this page needs its token: open /?token=…, or send Authorization: Bearer …");

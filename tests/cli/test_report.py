@@ -168,6 +168,7 @@ class Reports(Case):
         self.succeed("run", self.write("tiny.yaml", EVERYTHING), "--out", "run")
         from selenium import webdriver
         from selenium.webdriver.chrome.service import Service
+        from selenium.webdriver.support.ui import WebDriverWait
         options = webdriver.ChromeOptions()
         for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                          "--user-data-dir=" + self.path("profile")):
@@ -176,14 +177,18 @@ class Reports(Case):
         driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
         self.addCleanup(driver.quit)
         driver.get("file://" + self.path("run", "report.html"))
-        self.assertEqual(driver.execute_script("return document.documentElement.dataset.ready"), "true")
-        drawn = driver.execute_script("""
+
+        def wait(condition, what):
+            WebDriverWait(driver, 60, 0.05).until(lambda _: condition(), what)
+
+        wait(lambda: driver.execute_script("return document.documentElement.dataset.ready") == "true", "a page")
+        colours = """
             return [...document.querySelectorAll('canvas')].map((canvas) => {
               const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
               return new Set(new Uint32Array(pixels.buffer)).size;
-            });""")
-        self.assertGreater(len(drawn), 5)
-        self.assertGreater(min(drawn), 5, "a canvas is empty")
+            });"""
+        self.assertGreater(len(driver.execute_script(colours)), 5)
+        wait(lambda: min(driver.execute_script(colours)) > 5, "a canvas is empty")
         self.assertGreater(len(driver.find_elements("css selector", "table.heat td")), 10)
         # the theme's button by keyboard, and the ground that follows
         grounds = set()
@@ -200,7 +205,7 @@ class Reports(Case):
             self.assertEqual(values, sorted(values, reverse=down))
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
                                {"width": 360, "height": 800, "deviceScaleFactor": 2, "mobile": True})
-        self.assertEqual(driver.execute_script("return document.documentElement.scrollWidth"), 360)
+        wait(lambda: driver.execute_script("return document.documentElement.scrollWidth") == 360, "a narrow page")
         self.assertEqual(driver.get_log("browser"), [])
 
 

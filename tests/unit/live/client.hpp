@@ -38,7 +38,7 @@ class Client {
         }
     }
     /// What arrives until `end` is among it, the server closes, or the time is over.
-    std::string receive(const std::string& end = "", int milliseconds = 3000) {
+    std::string receive(const std::string& end = "", int milliseconds = 10000) {
         std::string text;
         const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(milliseconds);
         while (end.empty() || text.find(end) == std::string::npos) {
