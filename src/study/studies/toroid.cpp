@@ -6,10 +6,12 @@
 #include "architectures.hpp"
 #include "common.hpp"
 #include "estimates.hpp"
+#include "rows.hpp"
 #include "thalweg/aggregator/matching.hpp"
 #include "thalweg/aggregator/spheres.hpp"
 #include "thalweg/analysis/flatness.hpp"
 #include "thalweg/analysis/paths.hpp"
+#include "thalweg/core/error.hpp"
 #include "thalweg/embedded/studies.hpp"
 #include "units.hpp"
 
@@ -36,7 +38,7 @@ constexpr std::array<PathKind, 7> paths{{{"line", "line, as trained"},
 constexpr std::size_t line = 0, line_matched = 1, line_toroid = 2, geodesic_matched = 4, bend = 5,
                       bend_matched = 6;
 
-/// Models of one architecture trained one way, in pairs that share none.
+/// Models of one architecture trained one way, in pairs that share none; NaN where a training diverged.
 struct Way {
     std::string name, architecture;
     std::shared_ptr<const Laboratory> laboratory;
@@ -57,6 +59,7 @@ class Toroid final : public Study {
     std::string_view configuration() const override { return embedded::studies::toroid_yaml; }
 
     Result conduct(const Value& options, Workbench& bench) const override {
+        aggregator::require_alignment_method(options["matching"].as_text());
         auto ways = train(options, bench);
         for (auto& way : ways) {
             measure_energy(way, options, bench);
@@ -67,7 +70,7 @@ class Toroid final : public Study {
         for (const auto& item : options["architectures"].items()) {
             std::vector<const Way*> own;
             for (const auto& way : ways) {
-                if (way.architecture == item["name"].as_text()) own.push_back(&way);
+                if (way.architecture == label_of(item["name"])) own.push_back(&way);
             }
             add_findings(own, random, options["permutations"].as_int(), result);
         }
@@ -96,9 +99,11 @@ class Toroid final : public Study {
                 const auto stem = architecture.name + "-" + label_of(training["name"]);
                 for (std::int64_t i = 0; i < options["pairs"].as_int(); ++i) {
                     way.pairs.push_back(stem + "-p" + std::to_string(i));
-                    for (const std::uint64_t member : {0, 1}) {
-                        way.models.push_back(way.pairs.back() + (member == 0 ? "a" : "b"));
-                        const auto own = seed * 1000 + 2 * static_cast<std::uint64_t>(i) + member;
+                    for (const char* member : {"a", "b"}) {
+                        way.models.push_back(way.pairs.back() + member);
+                        // No two share a start or an order of the samples: as units of one test, ways with the same
+                        // numbers would be copies of each other.
+                        const auto own = seed * 1000000 + trainings.size();
                         trainings.push_back({.label = way.models.back(),
                                              .laboratory = way.laboratory,
                                              .seed = own,
@@ -118,6 +123,8 @@ class Toroid final : public Study {
         std::vector<double> sigmas;
         for (const auto& sigma : options["sigmas"].items()) sigmas.push_back(sigma.as_number());
         const auto results = bench.run("energy", way.models, [&](std::size_t i) {
+            if (!bench.has_model(way.models[i]))
+                return Json{{"train_error", nullptr}, {"test_error", nullptr}, {"energies", nullptr}};
             const auto parameters = bench.model(way.models[i]);
             const auto energy = analysis::local_energy(lab.graph(), parameters, *lab.train, sigmas,
                                                        options["repeats"].as_int(), seed, bench.alone());
@@ -130,7 +137,7 @@ class Toroid final : public Study {
         way.train_error = numbers_in(results, "train_error");
         way.test_error = numbers_in(results, "test_error");
         for (const auto& row : results) {
-            way.energies.push_back(row["energies"].get<std::vector<double>>());
+            way.energies.push_back(row_in(row, "energies", sigmas.size()));
             way.energy.push_back(way.energies.back().back());
         }
     }
@@ -141,32 +148,33 @@ class Toroid final : public Study {
         const auto& graph = lab.graph();
         const aggregator::Spheres spheres(graph);
         const auto results = bench.run("paths", way.pairs, [&](std::size_t pair) {
-            const auto a = bench.model(way.models[2 * pair]), b = bench.model(way.models[2 * pair + 1]);
-            const auto matched = lab.align(a, b, "weight_matching", seed);
+            Json row = {{"distance", nullptr}, {"train", nullptr}, {"test", nullptr}, {"curves", nullptr}};
+            const auto &first = way.models[2 * pair], &second = way.models[2 * pair + 1];
+            if (!bench.has_model(first) || !bench.has_model(second)) return row;
+            const auto a = bench.model(first), b = bench.model(second);
+            // By one method, so that what is normalised differs in that alone.
+            const auto matching = options["matching"].as_text();
+            const auto matched = lab.align(a, b, matching, seed);
             auto round_a = a.clone(), round_b = b.clone();
             for (auto* model : {&round_a, &round_b}) {
                 spheres.fold_batch_norms(*model);
                 spheres.normalise(*model);
             }
-            const auto round_matched = lab.align(round_a, round_b, options["matching"].as_text(), seed);
-            const analysis::BendOptions how{.epochs = options["bend_epochs"].as_int()};
-            const auto bent = [&](const model::Parameters& end) {
-                return analysis::polygon_path(
-                    a, analysis::train_bend(graph, a, end, "polygon", *lab.train, how, seed), end);
-            };
+            const auto round_matched = lab.align(round_a, round_b, matching, seed);
+            row["distance"] = aggregator::distance(round_a, round_matched);
             std::vector<std::unique_ptr<analysis::Path>> all;
             all.push_back(analysis::line_path(a, b));
             all.push_back(analysis::line_path(a, matched));
             all.push_back(analysis::line_path(round_a, round_matched));
             all.push_back(analysis::geodesic_path(graph, round_a, round_b));
             all.push_back(analysis::geodesic_path(graph, round_a, round_matched));
-            all.push_back(bent(b));
-            all.push_back(bent(matched));
-            Json row = {{"distance", aggregator::distance(round_a, round_matched)},
-                        {"train", Json::array()},
-                        {"test", Json::array()},
-                        {"curves", Json::array()}};
+            for (const auto* end : {&b, &matched}) all.push_back(bent(lab, a, *end, options, row));
+            for (const char* key : {"train", "test", "curves"}) row[key] = Json::array();
             for (const auto& path : all) {
+                if (path == nullptr) {
+                    for (const char* key : {"train", "test", "curves"}) row[key].push_back(nullptr);
+                    continue;
+                }
                 const auto curve =
                     analysis::path_curve(graph, *path, {{"train", lab.train.get()}, {"test", lab.test.get()}},
                                          {.points = options["points"].as_int()}, nullptr, bench.alone());
@@ -180,10 +188,32 @@ class Toroid final : public Study {
             return row;
         });
         way.distance = numbers_in(results, "distance");
+        const auto points = static_cast<std::size_t>(options["points"].as_int());
         for (const auto& row : results) {
-            way.train_barrier.push_back(row["train"].get<std::vector<double>>());
-            way.barrier.push_back(row["test"].get<std::vector<double>>());
-            way.curves.push_back(row["curves"].get<std::vector<std::vector<double>>>());
+            way.train_barrier.push_back(row_in(row, "train", paths.size()));
+            way.barrier.push_back(row_in(row, "test", paths.size()));
+            way.curves.emplace_back();
+            for (std::size_t path = 0; path < paths.size(); ++path) {
+                const Json curve = row["curves"].is_null() ? Json() : row["curves"][path];
+                way.curves.back().push_back(row_in({{"errors", curve}}, "errors", points));
+            }
+        }
+    }
+
+    /// A path whose bend is trained; nullptr where that diverged, and `row` says why.
+    static std::unique_ptr<analysis::Path> bent(const Laboratory& lab, const model::Parameters& a,
+                                                const model::Parameters& end, const Value& options,
+                                                Json& row) {
+        const auto seed = static_cast<std::uint64_t>(options["seed"].as_int());
+        try {
+            return analysis::polygon_path(
+                a,
+                analysis::train_bend(lab.graph(), a, end, "polygon", *lab.train,
+                                     {.epochs = options["bend_epochs"].as_int()}, seed),
+                end);
+        } catch (const core::RunError& diverged) {
+            row["diverged"] = diverged.what();
+            return nullptr;
         }
     }
 
