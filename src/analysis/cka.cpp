@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <span>
+#include <utility>
 
 #include "features.hpp"
 #include "thalweg/core/error.hpp"
@@ -15,7 +16,7 @@ namespace thalweg::analysis {
 
 namespace {
 
-/// Channels of a value with positions on axis 1, or, `last`, on the last one.
+/// [samples, features]; `channel_axis`: where the channels of a value with positions are.
 at::Tensor features_of(const at::Tensor& output, std::int64_t channel_axis, Spatial spatial) {
     if (output.dim() == 2) return output;
     if (spatial == Spatial::flatten) return output.flatten(1);
@@ -84,7 +85,8 @@ Cka cka(const model::ModelGraph& graph_a, const model::Parameters& a, const mode
     const at::NoGradGuard no_grad;
     require_samples(graph_a, samples, 2);
     require_samples(graph_b, samples, 2);
-    const model::Parameters exact_a = a.to_double(), exact_b = b.to_double();
+    const auto exact =
+        core::collectively(communicator, [&] { return std::pair(a.to_double(), b.to_double()); });
     const auto layers_a = graph_a.affine_operations(), layers_b = graph_b.affine_operations();
     const std::int64_t n = samples.size(), triangle = n * (n + 1) / 2;
     const std::size_t first_of_b = layers_a.size();
@@ -100,9 +102,9 @@ Cka cka(const model::ModelGraph& graph_a, const model::Parameters& a, const mode
         [&](std::int64_t item, std::span<double> row) {
             const auto layer = static_cast<std::size_t>(item);
             const bool of_a = layer < first_of_b;
-            const at::Tensor k = of_a
-                                     ? gram(graph_a, exact_a, samples, layers_a[layer], spatial)
-                                     : gram(graph_b, exact_b, samples, layers_b[layer - first_of_b], spatial);
+            const at::Tensor k =
+                of_a ? gram(graph_a, exact.first, samples, layers_a[layer], spatial)
+                     : gram(graph_b, exact.second, samples, layers_b[layer - first_of_b], spatial);
             const double* from = k.data_ptr<double>();
             std::size_t at = 0;
             for (std::int64_t i = 0; i < n; ++i) {

@@ -8,6 +8,7 @@
 #include <numbers>
 #include <string>
 
+#include "evenly_spaced.hpp"
 #include "hessian_operator.hpp"
 #include "lanczos.hpp"
 #include "thalweg/core/error.hpp"
@@ -76,14 +77,32 @@ void check(const DensityOptions& options) {
     }
 }
 
-/// Lanczos keeps a vector of n numbers for each step, one more, and two to work with. Collective.
-void require_room(std::int64_t steps, std::int64_t n, const std::string& option,
+/// `vectors` of n numbers that are kept, and what a product takes besides: a chunk's gradients, their derivatives, the
+/// product itself, what is sent of it, what is received, the sum, and the whole again. Collective.
+void require_room(std::int64_t vectors, std::int64_t n, const std::string& what,
                   core::Communicator& communicator) {
+    constexpr std::int64_t of_a_product = 7;
     core::collectively(communicator, [&] {
-        core::require_memory(8 * static_cast<double>(steps + 3) * static_cast<double>(n),
-                             std::to_string(steps) + " steps of Lanczos on " + std::to_string(n) +
-                                 " parameters (take fewer: " + option + ")");
+        core::require_memory(8 * static_cast<double>(vectors + of_a_product) * static_cast<double>(n),
+                             what + " on " + std::to_string(n) + " parameters");
     });
+}
+
+/// Lanczos keeps a vector for each step, one more, and one to work with. Collective.
+void require_steps(std::int64_t steps, std::int64_t n, const std::string& option,
+                   core::Communicator& communicator) {
+    require_room(steps + 2, n, std::to_string(steps) + " steps of Lanczos (take fewer: " + option + ")",
+                 communicator);
+}
+
+/// Rank 0's decisions are everybody's: on unlike processors others may round to another side, and the ranks would no longer
+/// make the same calls.
+Lanczos::Decide decided_by_root(core::Communicator& communicator) {
+    return [&communicator](bool mine) {
+        std::byte said{static_cast<unsigned char>(mine ? 1 : 0)};
+        communicator.broadcast({&said, 1}, 0);
+        return said != std::byte{0};
+    };
 }
 
 /// The `k` largest, once the recurrence has as many.
@@ -119,11 +138,8 @@ void smooth(SpectralDensity& result, const DensityOptions& options) {
     const double range = result.largest - result.smallest;
     const double size = std::max(std::abs(result.largest), std::abs(result.smallest));
     result.sigma = range > 1e-12 * size ? options.width * range : 1;
-    const double low = result.smallest - 4 * result.sigma, high = result.largest + 4 * result.sigma;
-    for (std::int64_t i = 0; i < options.points; ++i) {
-        result.grid.push_back(low + (high - low) * static_cast<double>(i) /
-                                        static_cast<double>(options.points - 1));
-    }
+    result.grid =
+        evenly_spaced(result.smallest - 4 * result.sigma, result.largest + 4 * result.sigma, options.points);
     result.density.resize(result.grid.size());
     for (std::size_t probe = 0; probe < result.nodes.size(); ++probe) add_gaussians(result, probe);
     const auto probes = static_cast<double>(result.nodes.size());
@@ -146,15 +162,17 @@ HessianTop top_eigenvalues(const model::ModelGraph& graph, const model::Paramete
     const std::int64_t n = hessian.size();
     check(options, k, n);
     const std::int64_t most = std::min(n, options.steps > 0 ? options.steps : 4 * k + 60);
-    require_room(most, n, "--steps, or a smaller --top", communicator);
+    require_steps(most, n, "--steps, or a smaller --top", communicator);
     core::Random random(seed, "lanczos");
-    Lanczos lanczos(std::cref(hessian), normal_vector(n, random));
+    const auto decide = decided_by_root(communicator);
+    Lanczos lanczos(std::cref(hessian), normal_vector(n, random), decide);
     HessianTop top;
     while (lanczos.steps() < most) {
         const bool more = lanczos.step();
         const std::int64_t done = lanczos.steps();
         if (done >= k && (done % 5 == 0 || done == most || !more)) {
             top = top_of(lanczos.ritz(), k, options.tolerance);
+            top.converged = decide(top.converged);
             if (top.converged) break;
         }
         // An exhausted space has only one vector of each eigenvalue's space: others come from a new start.
@@ -171,6 +189,7 @@ Trace hutchinson_trace(const model::ModelGraph& graph, const model::Parameters& 
     const at::NoGradGuard no_grad;
     require_probes(probes);
     const HessianOperator hessian(graph, parameters, samples, communicator);
+    require_room(1, hessian.size(), "a product with the Hessian", communicator);
     Trace result;
     result.parameters = hessian.size();
     for (std::int64_t probe = 0; probe < probes; ++probe) {
@@ -198,9 +217,10 @@ SpectralDensity spectral_density(const model::ModelGraph& graph, const model::Pa
     result.smallest = std::numeric_limits<double>::infinity();
     result.largest = -result.smallest;
     const std::int64_t most = std::min(options.steps, result.parameters);
-    require_room(most, result.parameters, "--density-steps", communicator);
+    require_steps(most, result.parameters, "--density-steps", communicator);
     for (std::int64_t probe = 0; probe < options.probes; ++probe) {
-        Lanczos lanczos(std::cref(hessian), sign_vector(hessian.size(), seed, probe));
+        Lanczos lanczos(std::cref(hessian), sign_vector(hessian.size(), seed, probe),
+                        decided_by_root(communicator));
         while (lanczos.steps() < most && lanczos.step()) {
         }
         auto ritz = lanczos.ritz();

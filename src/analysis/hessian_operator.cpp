@@ -9,6 +9,7 @@
 
 #include "chunks.hpp"
 #include "features.hpp"
+#include "thalweg/aggregator/exchange.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/interrupt.hpp"
 
@@ -29,12 +30,24 @@ void require_labels(const at::Tensor& labels, std::int64_t classes) {
                          " classes apart; choose the data the model is made for.");
 }
 
+/// What each rank adds up of a product.
+std::vector<core::Bytes> cut(const at::Tensor& product, int ranks) {
+    std::vector<core::Bytes> parts;
+    const auto* bytes = reinterpret_cast<const std::byte*>(product.data_ptr<double>());
+    for (int rank = 0; rank < ranks; ++rank) {
+        const auto slice = aggregator::slice_of(product.numel(), rank, ranks);
+        constexpr auto width = static_cast<std::int64_t>(sizeof(double));
+        parts.emplace_back(bytes + width * slice.first, bytes + width * slice.second);
+    }
+    return parts;
+}
+
 }  // namespace
 
 HessianOperator::HessianOperator(const model::ModelGraph& graph, const model::Parameters& parameters,
                                  const data::SampleSet& samples, core::Communicator& communicator)
     : graph_(graph),
-      parameters_(parameters.to_double()),
+      parameters_(core::collectively(communicator, [&] { return parameters.to_double(); })),
       samples_(samples),
       communicator_(communicator),
       views_(model::views(parameters_)),
@@ -81,26 +94,30 @@ at::Tensor HessianOperator::chunk_product(std::int64_t chunk, const at::Tensor& 
 
 at::Tensor HessianOperator::operator()(const at::Tensor& v) const {
     const at::NoGradGuard no_grad;
-    const std::int64_t chunks = chunk_count(samples_, at_once_), ranks = communicator_.size();
-    std::vector<double> sum(static_cast<std::size_t>(size()));
-    // A chunk a rank at a time, added in index order: no more memory than the ranks' own products take.
+    const int ranks = communicator_.size();
+    const std::int64_t chunks = chunk_count(samples_, at_once_);
+    const auto slice = aggregator::slice_of(size(), communicator_.rank(), ranks);
+    std::vector<double> sum(static_cast<std::size_t>(slice.second - slice.first));
+    // A chunk a rank at a time. Each rank adds its slice of all their products in index order, so that none holds more than
+    // the whole of its own product and of what is sent and received.
     for (std::int64_t first = 0; first < chunks; first += ranks) {
         const std::int64_t chunk = first + communicator_.rank();
-        const auto mine = core::collectively(communicator_, [&] {
+        const auto out = core::collectively(communicator_, [&] {
             core::check_interrupt();
-            std::vector<double> product;
-            if (chunk >= chunks) return product;
-            const at::Tensor computed = chunk_product(chunk, v);
-            const double* begin = computed.data_ptr<double>();
-            product.assign(begin, begin + size());
-            return product;
+            return chunk < chunks ? cut(chunk_product(chunk, v), ranks)
+                                  : std::vector<core::Bytes>(static_cast<std::size_t>(ranks));
         });
-        for (const auto& bytes : communicator_.all_gather(core::as_bytes(mine))) {
+        for (const auto& bytes : communicator_.exchange(out)) {
             const auto part = core::from_bytes<double>(bytes);
             for (std::size_t i = 0; i < part.size(); ++i) sum[i] += part[i];
         }
     }
-    at::Tensor result = at::tensor(at::ArrayRef<double>(sum), at::kDouble);
+    at::Tensor result = at::empty({size()}, at::kDouble);
+    double* end = result.data_ptr<double>();
+    for (const auto& bytes : communicator_.all_gather(core::as_bytes(sum))) {
+        const auto part = core::from_bytes<double>(bytes);
+        end = std::copy(part.begin(), part.end(), end);
+    }
     result /= static_cast<double>(samples_.size());
     if (!at::isfinite(result).all().item<bool>()) {
         throw core::RunError(

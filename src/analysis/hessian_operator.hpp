@@ -12,7 +12,7 @@ namespace thalweg::analysis {
 /// v ↦ H·v of the mean cross-entropy over `samples`, in double. Keeps references to all but the parameters.
 class HessianOperator {
   public:
-    /// UsageError for no samples, or samples of another shape. Not collective.
+    /// UsageError for no samples, or samples of another shape. Collective.
     HessianOperator(const model::ModelGraph& graph, const model::Parameters& parameters,
                     const data::SampleSet& samples, core::Communicator& communicator);
     /// `v` [size()] double; the result is new. RunError when it is not finite. Collective.

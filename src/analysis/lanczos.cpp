@@ -20,7 +20,8 @@ constexpr double rounding = 1e-12;
 
 }  // namespace
 
-Lanczos::Lanczos(Operator apply, const at::Tensor& start) : apply_(std::move(apply)) {
+Lanczos::Lanczos(Operator apply, const at::Tensor& start, Decide decide)
+    : apply_(std::move(apply)), decide_(std::move(decide)) {
     basis_.push_back(start / std::sqrt(product_of(start, start)));
 }
 
@@ -37,7 +38,7 @@ bool Lanczos::step() {
     at::Tensor rest = orthogonal(product.clone());
     const double length = std::sqrt(product_of(rest, rest));
     scale_ = std::max({scale_, std::abs(alpha_.back()), length});
-    if (!(length > rounding * scale_)) {
+    if (!decide_(length > rounding * scale_)) {
         beta_.push_back(0);
         return false;
     }
@@ -50,7 +51,7 @@ bool Lanczos::restart(const at::Tensor& vector) {
     const double before = std::sqrt(product_of(vector, vector));
     at::Tensor rest = orthogonal(vector.clone());
     const double length = std::sqrt(product_of(rest, rest));
-    if (!(length > 1e-9 * before)) return false;
+    if (!decide_(length > 1e-9 * before)) return false;
     basis_.push_back(rest / length);
     return true;
 }

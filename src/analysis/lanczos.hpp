@@ -13,8 +13,11 @@ namespace thalweg::analysis {
 class Lanczos {
   public:
     using Operator = std::function<at::Tensor(const at::Tensor&)>;
+    /// What ranks that go through the same steps together agree on, from what this one finds; may be collective.
+    using Decide = std::function<bool(bool mine)>;
     /// `start` [n], not zero.
-    Lanczos(Operator apply, const at::Tensor& start);
+    Lanczos(
+        Operator apply, const at::Tensor& start, Decide decide = [](bool mine) { return mine; });
 
     /// One product more. False when the space is exhausted: T's eigenvalues are A's then; `restart` goes on.
     bool step();
@@ -33,6 +36,7 @@ class Lanczos {
     at::Tensor orthogonal(at::Tensor vector) const;
 
     Operator apply_;
+    Decide decide_;
     std::vector<at::Tensor> basis_;
     std::vector<double> alpha_, beta_;  ///< T's diagonal, and beside it
     double scale_ = 0;                  ///< largest coefficient so far

@@ -128,7 +128,7 @@ std::vector<LayerSupport> support(const model::ModelGraph& graph, const model::P
                                   const data::SampleSet& samples, core::Communicator& communicator) {
     const at::NoGradGuard no_grad;
     require_samples(graph, samples, 2);
-    const model::Parameters exact = parameters.to_double();
+    const auto exact = core::collectively(communicator, [&] { return parameters.to_double(); });
     const auto layers = graph.affine_operations();
     constexpr std::int64_t width = 5;
     const auto rows =

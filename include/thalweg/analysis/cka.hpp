@@ -32,8 +32,8 @@ struct Cka {
 /// a whole. The models may differ in architecture, as long as both take the samples.
 ///
 /// Computed in double from n×n Gram matrices, since flattened convolutions have more features than there are samples: memory
-/// 4·n² bytes a layer of each model on every rank (a triangle of doubles), and n·p doubles for the layer at hand. Layers are
-/// spread over the ranks; the same bits on any number. UsageError for fewer than 2 samples. Collective.
+/// 8·n² bytes a layer of each model on every rank (a triangle of doubles, twice while they are gathered; on few ranks up to
+/// twice as much), and 2·n·p + n² doubles for the layer at hand. Layers are spread over the ranks; the same bits on any number. UsageError for fewer than 2 samples. Collective.
 Cka cka(const model::ModelGraph& graph_a, const model::Parameters& a, const model::ModelGraph& graph_b,
         const model::Parameters& b, const data::SampleSet& samples, Spatial spatial,
         core::Communicator& communicator);
