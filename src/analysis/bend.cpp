@@ -4,7 +4,7 @@
 #include <cmath>
 #include <span>
 
-#include "modules.hpp"
+#include "blend.hpp"
 #include "thalweg/analysis/paths.hpp"
 #include "thalweg/clients/training.hpp"
 #include "thalweg/core/error.hpp"
@@ -14,19 +14,6 @@
 namespace thalweg::analysis {
 
 namespace {
-
-/// What A, the free point and B count at t.
-struct Blend {
-    double a, bend, b;
-};
-
-Blend bezier(double t) {
-    return {(1 - t) * (1 - t), 2 * t * (1 - t), t * t};
-}
-
-Blend polygon(double t) {
-    return t <= 0.5 ? Blend{1 - 2 * t, 2 * t, 0.0} : Blend{0.0, 2 - 2 * t, 2 * t - 1};
-}
 
 /// Of the base rate (Garipov et al.'s programs).
 double rate_factor(std::int64_t step, std::int64_t steps) {

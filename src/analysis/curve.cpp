@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "evenly_spaced.hpp"
 #include "finishing.hpp"
 #include "thalweg/analysis/measures.hpp"
 #include "thalweg/analysis/paths.hpp"
@@ -21,14 +22,6 @@ void check_points(std::int64_t points) {
     if (points >= 2) return;
     throw core::UsageError("A curve needs at least 2 points, its ends; " + std::to_string(points) +
                            " are too few.");
-}
-
-std::vector<double> evenly_spaced(std::int64_t points) {
-    std::vector<double> lambdas;
-    for (std::int64_t p = 0; p < points; ++p) {
-        lambdas.push_back(static_cast<double>(p) / static_cast<double>(points - 1));
-    }
-    return lambdas;
 }
 
 /// Where the variance ratio is measured.
@@ -112,7 +105,7 @@ Curve path_curve(const model::ModelGraph& graph, const Path& path, const std::ve
     const auto ends = core::collectively(communicator, [&] { return std::pair(path.at(0), path.at(1)); });
     const Finisher finisher(graph, ends.first, ends.second, options.finish, calibration, communicator);
     Curve curve;
-    curve.lambdas = evenly_spaced(options.points);
+    curve.lambdas = evenly_spaced(0, 1, options.points);
     for (const Split& split : splits) curve.splits.emplace_back(split.name, SplitCurve{});
     // One point after another, the samples of each spread over the ranks: few points would leave ranks idle, and a point is
     // mended in many passes over the samples. What fits one chunk (see model::samples_at_once) is not spread.

@@ -5,6 +5,8 @@
 #include <limits>
 #include <span>
 
+#include "evenly_spaced.hpp"
+#include "finishing.hpp"
 #include "modules.hpp"
 #include "thalweg/analysis/paths.hpp"
 #include "thalweg/core/error.hpp"
@@ -17,9 +19,8 @@ constexpr double middle = 0.5;
 
 /// Evenly spaced values without 0, and the middle.
 std::vector<double> above_zero(std::int64_t points) {
-    std::vector<double> lambdas;
-    for (std::int64_t p = 1; p < points; ++p)
-        lambdas.push_back(static_cast<double>(p) / static_cast<double>(points - 1));
+    std::vector<double> lambdas = evenly_spaced(0, 1, points);
+    lambdas.erase(lambdas.begin());
     const auto place = std::lower_bound(lambdas.begin(), lambdas.end(), middle);
     if (*place != middle) lambdas.insert(place, middle);
     return lambdas;
@@ -50,7 +51,8 @@ class Highest {
 
 std::vector<LayerBarrier> layer_barriers(const model::ModelGraph& graph, const model::Parameters& a,
                                          const model::Parameters& b, const data::SampleSet& samples,
-                                         std::int64_t points, core::Communicator& communicator) {
+                                         std::int64_t points, core::Communicator& communicator,
+                                         std::shared_ptr<const data::SampleSet> calibration) {
     const at::NoGradGuard no_grad;
     if (points < 2) {
         throw core::UsageError("A curve needs at least 2 points, its ends; " + std::to_string(points) +
@@ -63,15 +65,17 @@ std::vector<LayerBarrier> layer_barriers(const model::ModelGraph& graph, const m
     // A, B, then every layer's points but λ = 0, which is A. There are many more points than ranks, and each is a few
     // chunks only: points are spread, not samples.
     constexpr std::int64_t ends = 2;
+    const bool resets = calibration && has_batch_norm(graph);
     const auto count = ends + static_cast<std::int64_t>(layers.size()) * steps;
     const auto rows =
         core::gather_rows(communicator, count, 2, [&](std::int64_t item, std::span<double> row) {
             const std::int64_t place = item - ends;
-            const auto point =
-                item == 0   ? a
-                : item == 1 ? b
-                            : with_layer_at(layers[static_cast<std::size_t>(place / steps)], a,
-                                            line->at(lambdas[static_cast<std::size_t>(place % steps)]));
+            auto point = item == 0 ? a
+                         : item == 1
+                             ? b
+                             : with_layer_at(layers[static_cast<std::size_t>(place / steps)], a,
+                                             line->at(lambdas[static_cast<std::size_t>(place % steps)]));
+            if (resets && item >= ends) point = with_fresh_norms(graph, point, calibration);
             const Evaluation result = evaluate_alone(graph, point, samples);
             row[0] = result.loss;
             row[1] = 1 - result.accuracy;

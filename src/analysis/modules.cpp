@@ -5,6 +5,8 @@
 #include <utility>
 #include <variant>
 
+#include "thalweg/analysis/measures.hpp"
+
 namespace thalweg::analysis {
 
 namespace {

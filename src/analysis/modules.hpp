@@ -19,6 +19,4 @@ std::vector<Module> modules(const model::ModelGraph& graph);
 /// Entries that an operation names, buffers included, in increasing order.
 std::vector<std::size_t> entries_of(const model::Operation& operation);
 
-bool has_batch_norm(const model::ModelGraph& graph);
-
 }  // namespace thalweg::analysis

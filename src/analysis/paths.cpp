@@ -7,7 +7,7 @@
 #include <cmath>
 #include <utility>
 
-#include "modules.hpp"
+#include "blend.hpp"
 #include "thalweg/aggregator/spheres.hpp"
 #include "thalweg/core/error.hpp"
 
@@ -32,43 +32,38 @@ class Line final : public Path {
     model::Parameters a_, b_;
 };
 
-class Bezier final : public Path {
+/// With a free point between the ends.
+class Bent final : public Path {
   public:
-    Bezier(model::Parameters a, model::Parameters control, model::Parameters b)
-        : a_(std::move(a)), control_(std::move(control)), b_(std::move(b)) {
-        require_same_layout(a_, b_);
-        require_same_layout(a_, control_);
-    }
-    std::string name() const override { return "bezier"; }
-    model::Parameters at(double t) const override {
-        if (t == 0 || t == 1) return interpolate(a_, b_, t);
-        const auto wide = [](const model::Parameters& model) { return model.values.to(at::kDouble); };
-        model::Parameters between = a_.clone();
-        between.values.copy_((1 - t) * (1 - t) * wide(a_) + 2 * t * (1 - t) * wide(control_) +
-                             t * t * wide(b_));
-        return between;
-    }
-
-  private:
-    model::Parameters a_, control_, b_;
-};
-
-class Polygon final : public Path {
-  public:
-    Polygon(model::Parameters a, model::Parameters bend, model::Parameters b)
-        : a_(std::move(a)), bend_(std::move(bend)), b_(std::move(b)) {
+    using Weights = Blend (*)(double t);
+    Bent(std::string name, Weights weights, model::Parameters a, model::Parameters bend, model::Parameters b)
+        : name_(std::move(name)),
+          weights_(weights),
+          a_(std::move(a)),
+          bend_(std::move(bend)),
+          b_(std::move(b)) {
         require_same_layout(a_, b_);
         require_same_layout(a_, bend_);
     }
-    std::string name() const override { return "polygon"; }
+    std::string name() const override { return name_; }
     model::Parameters at(double t) const override {
-        if (t <= 0.5) return interpolate(a_, bend_, 2 * t);
-        model::Parameters between = interpolate(bend_, b_, 2 * t - 1);
-        between.counters.copy_(a_.counters);
+        if (t == 0 || t == 1) return interpolate(a_, b_, t);
+        const Blend blend = weights_(t);
+        model::Parameters between = a_.clone();
+        at::Tensor sum = at::zeros({a_.layout->size()}, at::kDouble);
+        const auto add = [&](const model::Parameters& model, double weight) {
+            if (weight != 0) sum += weight * model.values.to(at::kDouble);  // 0 · ∞ is no number
+        };
+        add(a_, blend.a);
+        add(bend_, blend.bend);
+        add(b_, blend.b);
+        between.values.copy_(sum);
         return between;
     }
 
   private:
+    std::string name_;
+    Weights weights_;
     model::Parameters a_, bend_, b_;
 };
 
@@ -178,12 +173,12 @@ std::unique_ptr<Path> geodesic_path(const model::ModelGraph& graph, const model:
 
 std::unique_ptr<Path> bezier_path(const model::Parameters& a, const model::Parameters& control,
                                   const model::Parameters& b) {
-    return std::make_unique<Bezier>(a, control, b);
+    return std::make_unique<Bent>("bezier", bezier, a, control, b);
 }
 
 std::unique_ptr<Path> polygon_path(const model::Parameters& a, const model::Parameters& bend,
                                    const model::Parameters& b) {
-    return std::make_unique<Polygon>(a, bend, b);
+    return std::make_unique<Bent>("polygon", polygon, a, bend, b);
 }
 
 }  // namespace thalweg::analysis

@@ -7,6 +7,7 @@
 #include <span>
 #include <utility>
 
+#include "evenly_spaced.hpp"
 #include "finishing.hpp"
 #include "thalweg/analysis/valley.hpp"
 #include "thalweg/core/error.hpp"
@@ -14,15 +15,6 @@
 namespace thalweg::analysis {
 
 namespace {
-
-std::vector<double> evenly_spaced(double low, double high, std::int64_t count) {
-    std::vector<double> values;
-    for (std::int64_t i = 0; i < count; ++i) {
-        const double share = static_cast<double>(i) / static_cast<double>(count - 1);
-        values.push_back((1 - share) * low + share * high);
-    }
-    return values;
-}
 
 /// What the marks span on one axis, with some room.
 std::pair<double, double> limits(const std::vector<double>& marks, const SurfaceOptions& options) {

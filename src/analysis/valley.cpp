@@ -9,6 +9,7 @@
 #include <span>
 #include <utility>
 
+#include "evenly_spaced.hpp"
 #include "finishing.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/interrupt.hpp"
@@ -22,22 +23,9 @@ void check(const model::ModelGraph& graph, const model::Parameters& parameters, 
            bool has_calibration) {
     if (!(*graph.layout == *parameters.layout))
         throw core::RunError("The parameters are not of the valley's model.");
-    if (options.points < 3 || options.repeats < 1) {
-        throw core::UsageError("A valley has at least 3 points and at least 1 repeat; got " +
-                               std::to_string(options.points) + " and " + std::to_string(options.repeats) +
-                               ".");
-    }
     if (options.reset_batch_norm && !has_calibration)
         throw core::UsageError("Batch norms can only be reset with samples to look at, and there are none.");
-    make_noise(options.noise);
-    noisy_places(graph, options);
-}
-
-std::vector<double> lambdas(std::int64_t points) {
-    std::vector<double> result;
-    for (std::int64_t p = 0; p < points; ++p)
-        result.push_back(2 * static_cast<double>(p) / static_cast<double>(points - 1) - 1);
-    return result;
+    require_valley(graph, options);
 }
 
 /// Directions that differ by more than rounding; 1 where the noise draws nothing that scaling leaves.
@@ -104,6 +92,16 @@ void summarise(Valley& valley) {
 
 }  // namespace
 
+void require_valley(const model::ModelGraph& graph, const ValleyOptions& options) {
+    if (options.points < 3 || options.repeats < 1) {
+        throw core::UsageError("A valley has at least 3 points and at least 1 repeat; got " +
+                               std::to_string(options.points) + " and " + std::to_string(options.repeats) +
+                               ".");
+    }
+    make_noise(options.noise);
+    noisy_places(graph, options);
+}
+
 model::Parameters moved(const model::Parameters& parameters, const at::Tensor& direction, double length) {
     model::Parameters result = parameters.clone();
     AT_DISPATCH_FLOATING_TYPES(result.values.scalar_type(), "moved", [&] {
@@ -125,7 +123,7 @@ Valley valley(const model::ModelGraph& graph, const model::Parameters& parameter
     options.repeats =
         core::collectively(communicator, [&] { return distinct_repeats(graph, parameters, wanted, seed); });
     Valley result;
-    result.lambdas = lambdas(options.points);
+    result.lambdas = evenly_spaced(-1, 1, options.points);
     result.sign_ratio = options.sign_ratio;
     const auto work = items(options, result.lambdas);
     // A hundred points of a few chunks each: points are spread over the ranks, not samples. A rank meets the repeats in

@@ -13,6 +13,9 @@
 
 namespace thalweg::analysis {
 
+/// Whether models of this architecture have running statistics, which are their own only where they were trained.
+bool has_batch_norm(const model::ModelGraph& graph);
+
 /// How the signs of two models agree in one tensor, or in several.
 struct SignAgreement {
     double ratio = 0;  ///< agree ÷ counted; NaN when nothing was counted

@@ -84,11 +84,13 @@ struct LayerBarrier {
 /// Layer by layer (every operation with entries, in order): that layer's entries on the line from A to B, running statistics
 /// included, all others A's (Adilova et al., *Layer-wise Linear Mode Connectivity*, ICLR 2024). The barrier is
 /// the largest excess over (1−λ)L(A) + λL(B), whole models both, at λ > 0, B's layer inside A included, and never below 0.
-/// `points` ≥ 2 values of λ, evenly spaced from 0 to 1, and ½. The points of all layers are spread over ranks. Collective; the
-/// same bits on any number of ranks.
+/// `points` ≥ 2 values of λ, evenly spaced from 0 to 1, and ½. The points of all layers are spread over ranks. With
+/// `calibration` batch norms' statistics are taken anew on it at every point but the ends. Collective; the same bits on any
+/// number of ranks.
 std::vector<LayerBarrier> layer_barriers(const model::ModelGraph& graph, const model::Parameters& a,
                                          const model::Parameters& b, const data::SampleSet& samples,
-                                         std::int64_t points, core::Communicator& communicator);
+                                         std::int64_t points, core::Communicator& communicator,
+                                         std::shared_ptr<const data::SampleSet> calibration = nullptr);
 
 /// 1 − after ÷ before (Jordan et al., REPAIR, ICLR 2023): 1 when a barrier is gone, negative when it grew; NaN when there
 /// was none.

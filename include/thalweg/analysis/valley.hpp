@@ -63,6 +63,9 @@ Valley valley(const model::ModelGraph& graph, const model::Parameters& parameter
               const data::SampleSet& samples, const ValleyOptions& options, std::uint64_t seed,
               std::shared_ptr<const data::SampleSet> calibration, core::Communicator& communicator);
 
+/// UsageError for what valley() refuses of these options with any parameters of the model. Not collective.
+void require_valley(const model::ModelGraph& graph, const ValleyOptions& options);
+
 /// Elements of the trainable vector that belong to `part` (see ValleyOptions), increasing. UsageError with the valid names
 /// when it names nothing.
 std::vector<std::int64_t> part_places(const model::ModelGraph& graph, const std::string& part);

@@ -110,7 +110,7 @@ void valley(const Context& context, ValleyArguments& arguments) {
     });
     const auto file = measuring.model.load(context, {arguments.path}).front();
     core::collectively(context.communicator,
-                       [&] { analysis::part_places(file.graph, arguments.options.part); });
+                       [&] { analysis::require_valley(file.graph, arguments.options); });
     const auto dataset = measuring.model.open(context, file, arguments.path, true);
     const auto [samples, calibration] = core::collectively(context.communicator, [&] {
         const auto drawn = measuring.draw(*dataset);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "models.hpp"
@@ -299,6 +300,39 @@ TEST(LayerBarriers, AreThoseOfOneLayerAtATime) {
             EXPECT_EQ(mine[layer].loss_barrier, barriers[layer].loss_barrier);
             EXPECT_EQ(mine[layer].error_barrier, barriers[layer].error_barrier);
         }
+    });
+}
+
+TEST(LayerBarriers, TakeBatchNormsAnewAtEveryPointButTheEnds) {
+    const auto graph = mlp(6, {8}, 3, true);
+    const auto a = random_parameters(graph, 1), b = random_parameters(graph, 2);
+    const auto samples = random_samples(200, 6, 3);
+    const std::shared_ptr<const data::SampleSet> calibration = random_samples(150, 6, 3, 2);
+    core::SelfCommunicator alone;
+    const auto plain = layer_barriers(graph, a, b, *samples, 3, alone);
+    const auto fresh = layer_barriers(graph, a, b, *samples, 3, alone, calibration);
+    EXPECT_NE(plain.front().loss_at_middle, fresh.front().loss_at_middle);
+    // A line to A with one layer of B's, mended as lines are, has the same middle.
+    const auto entry = [&](const std::string& name) {
+        const auto& entries = graph.layout->entries();
+        return static_cast<std::size_t>(
+            std::find_if(entries.begin(), entries.end(), [&](const auto& one) { return one.name == name; }) -
+            entries.begin());
+    };
+    auto mixed = a.clone();
+    for (const auto* name : {"layers.0.weight", "layers.0.bias"})
+        mixed.view(entry(name)).copy_(b.view(entry(name)));
+    const auto curve = linear_curve(graph, a, mixed, {{"samples", samples.get()}},
+                                    {.points = 3, .finish = "reset_batch_norm"}, calibration, alone);
+    const double middle = curve.splits.front().second.loss[1];
+    const double ends =
+        (evaluate_alone(graph, a, *samples).loss + evaluate_alone(graph, b, *samples).loss) / 2;
+    ASSERT_EQ(fresh.front().layer, "layers.0");
+    EXPECT_NEAR(fresh.front().loss_at_middle, middle - ends, 1e-12);
+    run_ranks(3, [&](core::Communicator& communicator) {
+        const auto mine = layer_barriers(graph, a, b, *samples, 3, communicator, calibration);
+        for (std::size_t layer = 0; layer < fresh.size(); ++layer)
+            EXPECT_EQ(mine[layer].loss_barrier, fresh[layer].loss_barrier);
     });
 }
 
