@@ -1,8 +1,8 @@
 #include "thalweg/federation/experiment.hpp"
 
 #include <algorithm>
-#include <variant>
 
+#include "thalweg/analysis/measures.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/registry.hpp"
 #include "thalweg/core/text.hpp"
@@ -114,11 +114,10 @@ void require_one_shot(const Experiment& experiment, const aggregator::Pipeline& 
             "matched_averaging, and the fusion pipeline has none");
     }
     for (const auto& measure : experiment.config["analysis"]["measures"].items()) {
-        if (measure["kind"].as_text() != "ladder")
+        if (!core::Registry<std::unique_ptr<Measure>>::make(measure)->takes_any_width())
             measure.reject("the measure " + measure["kind"].as_text() +
-                           " compares models coordinate by coordinate, and clients.models names several "
-                           "widths; leave it "
-                           "out (ladder stays)");
+                           " compares the clients' models coordinate by coordinate, and clients.models names "
+                           "several widths; leave it out");
     }
 }
 
@@ -161,10 +160,7 @@ void require_fitting(const Experiment& experiment, const aggregator::Pipeline& p
 
 void require_next_rounds(const Experiment& experiment, const aggregator::Pipeline& pipeline,
                          const model::ModelGraph& graph) {
-    const bool has_norms = std::any_of(
-        graph.operations.begin(), graph.operations.end(),
-        [](const auto& operation) { return std::holds_alternative<model::BatchNorm>(operation.kind); });
-    if (experiment.rounds == 1 || !has_norms || !pipeline.folds_norms()) return;
+    if (experiment.rounds == 1 || !pipeline.folds_norms() || !analysis::has_batch_norm(graph)) return;
     for (const auto& item : pipeline.items()) {
         if (!item.traits.folds_norms) continue;
         item.options.reject(item.name +
@@ -185,11 +181,18 @@ void require_rounds(const Value& rounds, std::int64_t last) {
     }
 }
 
-/// Rounds that come, and clients that there are.
-void check_analysis(const Value& analysis, const Value& partition, std::int64_t rounds) {
+/// Rounds that come, samples and clients that there are.
+void check_analysis(const Value& analysis, const Value& partition, std::int64_t rounds,
+                    std::int64_t holdout) {
     require_own_names(analysis);
     require_rounds(analysis["rounds"], rounds);
-    for (const auto& measure : analysis["measures"].items()) require_rounds(measure["rounds"], rounds);
+    for (const auto& measure : analysis["measures"].items()) {
+        require_rounds(measure["rounds"], rounds);
+        if (holdout == 0 && core::Registry<std::unique_ptr<Measure>>::make(measure)->mends())
+            measure.reject("the measure " + measure["kind"].as_text() +
+                           " takes statistics anew on samples of the server's, and data.holdout is 0; set "
+                           "it to the number of training samples the server may keep (1000, say)");
+    }
     if (!partition.has("clients")) return;
     const auto clients = partition["clients"].as_int();
     const auto pairs = chosen_pairs(analysis);
@@ -265,7 +268,7 @@ Experiment make_experiment(Value config, const std::vector<std::string>& overrid
     take_live_page(result);
     require_fitting(result, aggregator::Pipeline(c["server"]["fusion"]));
     result.pairs = chosen_pairs(c["analysis"]);
-    check_analysis(c["analysis"], c["data"]["partition"], result.rounds);
+    check_analysis(c["analysis"], c["data"]["partition"], result.rounds, result.holdout);
     check_comparison(c["compare"]);
     return result;
 }

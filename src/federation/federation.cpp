@@ -36,8 +36,7 @@ Federation::Federation(Experiment experiment, core::Communicator& communicator,
                     "thalweg fuse");
         }
         require_next_rounds(experiment_, pipeline_, setting_.graph);
-        for (const auto& options : config["analysis"]["measures"].items())
-            core::Registry<std::unique_ptr<Measure>>::make(options)->check(setting_.graph);
+        require_fitting_measures(config["analysis"], pipeline_, setting_.graph);
         if (is_root() && pipeline_.permutes()) symmetry::require_proof(setting_.graph, setting_.symmetries);
         data_ = std::make_unique<data::FederatedData>(setting_.dataset, config["data"]["partition"],
                                                       experiment_.holdout, experiment_.seed);
@@ -272,7 +271,7 @@ void Federation::fuse(std::int64_t round, CohortResult& training, RoundRecord& r
     for (const auto& report : reports) line["fusion"]["stages"].push_back(stage_record(report));
     measured([&](const std::string& name, Measure& measure) {
         Json result = measure.finish(state, view);
-        if (measure.brief()) line[name] = result;
+        if (measure.brief()) line[name] = measure.headline(result);
         record.analysis[name] = std::move(result);
     });
     line["fusion"]["seconds"] = fusing.seconds() - measuring;

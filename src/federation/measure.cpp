@@ -3,9 +3,23 @@
 #include <algorithm>
 #include <charconv>
 
+#include "thalweg/aggregator/exchange.hpp"
+#include "thalweg/analysis/measures.hpp"
+#include "thalweg/core/error.hpp"
+
 namespace thalweg::federation {
 
 namespace {
+
+/// Keys of the record, names of curves and of figures' files are made of it.
+void require_plain(const core::Value& as) {
+    constexpr std::size_t longest = 40;
+    const std::string& name = as.as_text();
+    const auto is_plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; };
+    if (name.size() <= longest && std::all_of(name.begin(), name.end(), is_plain)) return;
+    as.reject("'" + name + "' is no name for a measure's record; use at most " + std::to_string(longest) +
+              " lower-case letters, digits and _");
+}
 
 core::PluginInfo with_rounds(core::PluginInfo info) {
     auto options = info.options.options();
@@ -35,10 +49,10 @@ std::string recorded_name(const core::Value& options) {
 }
 
 void require_own_names(const core::Value& analysis) {
-    std::vector<std::string> taken{"round",   "cohort",   "train", "test",   "fusion",
-                                   "clients", "failures", "bytes", "seconds"};
+    std::vector<std::string> taken = record::round_fields();
     const std::size_t of_rounds = taken.size();
     for (const auto& measure : analysis["measures"].items()) {
+        require_plain(measure["as"]);
         const std::string name = recorded_name(measure);
         const auto found = std::find(taken.begin(), taken.end(), name);
         if (found == taken.end()) {
@@ -48,6 +62,25 @@ void require_own_names(const core::Value& analysis) {
         } else {
             measure.reject("two measures would be recorded as '" + name +
                            "'; give one of them a name of its own with `as`");
+        }
+    }
+}
+
+void require_fitting_measures(const core::Value& analysis, const aggregator::Pipeline& pipeline,
+                              const model::ModelGraph& graph) {
+    const bool folds = pipeline.folds_norms() && analysis::has_batch_norm(graph);
+    for (const auto& options : analysis["measures"].items()) {
+        const auto measure = core::Registry<std::unique_ptr<Measure>>::make(options);
+        try {
+            measure->check(graph);
+        } catch (const core::UsageError& error) {
+            options.reject(error.what());
+        }
+        if (folds && measure->mends()) {
+            options.reject(
+                "the measure " + options["kind"].as_text() +
+                " would take statistics of batch norms anew that the fusion pipeline folds into the "
+                "layers before them; leave models as they are here, or use no batch norms");
         }
     }
 }
@@ -120,13 +153,8 @@ aggregator::Update fetch_update(std::size_t member, const aggregator::FusionStat
     aggregator::Update update{.client = wanted.client, .samples = wanted.samples};
     const auto mine = std::find_if(state.updates.begin(), state.updates.end(),
                                    [&](const auto& candidate) { return candidate.client == wanted.client; });
-    update.parameters =
-        mine != state.updates.end() ? mine->parameters : model::Parameters(context.graph.layout);
-    for (const auto& tensor : {update.parameters.values, update.parameters.counters}) {
-        if (!tensor.defined() || tensor.numel() == 0) continue;
-        context.communicator.broadcast(std::span(static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()),
-                                       wanted.owner);
-    }
+    if (mine != state.updates.end()) update.parameters = mine->parameters;
+    update.parameters = aggregator::broadcast_parameters(update.parameters, wanted.owner, context);
     return update;
 }
 

@@ -26,6 +26,11 @@ class Measure {
     virtual ~Measure() = default;
     /// UsageError for options that do not fit the model; asked before anybody trains. Not collective.
     virtual void check(const model::ModelGraph& graph) const {}
+    /// Works with clients of several widths: it does not compare their models coordinate by coordinate.
+    virtual bool takes_any_width() const { return false; }
+    /// Takes statistics anew on the server's hold-out, which there must be, and mends models with them, whose batch norms no
+    /// stage may have folded.
+    virtual bool mends() const { return false; }
     /// Before the first stage: the updates as the clients sent them.
     virtual void begin(const aggregator::FusionState& state, const RoundView& view) {}
     /// After stage `index` of the pipeline.
@@ -35,6 +40,8 @@ class Measure {
     virtual record::Json finish(const aggregator::FusionState& state, const RoundView& view) = 0;
     /// A few numbers that the round's own line in rounds.jsonl holds, too, beside analysis.jsonl, which has all measures.
     virtual bool brief() const { return false; }
+    /// Those few of what finish() returned.
+    virtual record::Json headline(record::Json all) const { return all; }
 };
 
 /// Registers a measure. Adds the options that all have: `every` and `rounds`, the rounds it is made in, and `as`, the name it
@@ -51,6 +58,9 @@ bool is_measured(const core::Value& options, const core::Value& analysis, std::i
 std::string recorded_name(const core::Value& options);
 /// UsageError for two measures that would be recorded under one name, or one under a name that a round's line has already.
 void require_own_names(const core::Value& analysis);
+/// UsageError, at its place, for a measure that does not fit the model, or mends what a stage has folded. Not collective.
+void require_fitting_measures(const core::Value& analysis, const aggregator::Pipeline& pipeline,
+                              const model::ModelGraph& graph);
 /// Client ids of `analysis.pairs`, written `0-3`. UsageError at the place of one that is not so written.
 std::vector<std::pair<std::int64_t, std::int64_t>> chosen_pairs(const core::Value& analysis);
 

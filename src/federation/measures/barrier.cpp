@@ -14,7 +14,10 @@ class BarrierMeasure final : public Measure {
     explicit BarrierMeasure(const core::Value& options)
         : pairs_(options["pairs"].as_int()),
           points_(options["points"].as_int()),
-          samples_(options["samples"].as_int()) {}
+          samples_(options["samples"].as_int()),
+          finish_(options["finish"].as_text()) {}
+
+    bool mends() const override { return finish_ != "none"; }
 
     void begin(const aggregator::FusionState& state, const RoundView& view) override {
         before_ = mean(state, view);
@@ -44,16 +47,18 @@ class BarrierMeasure final : public Measure {
             const auto first_end = fetch_update(a, state, view.context);
             const auto second_end = fetch_update(b, state, view.context);
             const auto curve =
-                analysis::barrier(view.context.graph, first_end.parameters, second_end.parameters, samples,
-                                  points_, view.context.communicator);
-            loss += curve.loss_barrier;
-            error += curve.error_barrier;
+                analysis::linear_curve(view.context.graph, first_end.parameters, second_end.parameters,
+                                       {{"samples", &samples}}, {.points = points_, .finish = finish_},
+                                       mends() ? view.context.holdout : nullptr, view.context.communicator);
+            loss += curve.splits.front().second.loss_barrier;
+            error += curve.splits.front().second.error_barrier;
         }
         const double n = std::max<double>(1, static_cast<double>(pairs.size()));
         return {loss / n, error / n};
     }
 
     std::int64_t pairs_, points_, samples_;
+    std::string finish_;
     std::pair<double, double> before_, after_;
 };
 
@@ -64,7 +69,10 @@ const MeasureRegistration registration{
      .citation = "Entezari et al., ICLR 2022 (arXiv 2110.06296)",
      .options = {core::integer("pairs", "client pairs drawn each round").at_least(1).by_default(3),
                  core::integer("points", "points on each line").at_least(3).by_default(5),
-                 core::integer("samples", "test samples used, the first ones").at_least(1).by_default(2000)}},
+                 core::integer("samples", "test samples used, the first ones").at_least(1).by_default(2000),
+                 core::choice("finish", {"none", "repair", "rescale", "reset_batch_norm"},
+                              "how every point between the models is mended, on the hold-out")
+                     .by_default("none")}},
     [](const core::Value& options) { return std::make_unique<BarrierMeasure>(options); }};
 
 }  // namespace

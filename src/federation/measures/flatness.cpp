@@ -18,10 +18,12 @@ class FlatnessMeasure final : public Measure {
         if (sigmas_.empty()) options["sigma"].reject("give at least one noise strength");
     }
 
+    bool takes_any_width() const override { return true; }
+
     record::Json finish(const aggregator::FusionState& state, const RoundView& view) override {
-        const auto found = analysis::local_energy(merged_graph(state, view), state.merged,
-                                                  first_test_samples(view, samples_), sigmas_, repeats_,
-                                                  view.context.seed, view.context.communicator);
+        const auto found =
+            analysis::local_energy(view.context.graph, state.merged, first_test_samples(view, samples_),
+                                   sigmas_, repeats_, view.context.seed, view.context.communicator);
         record::Json json{{"error", 1 - found.at.accuracy}, {"points", record::Json::array()}};
         for (const auto& point : found.points) {
             json["points"].push_back({{"sigma", point.sigma},

@@ -19,6 +19,8 @@ record::Json as_json(const Evaluation& evaluation) {
 /// that no single model is.
 class Ladder final : public Measure {
   public:
+    bool takes_any_width() const override { return true; }
+
     void begin(const aggregator::FusionState& state, const RoundView& view) override {
         clients_and_ensemble(state, view);
         if (view.pipeline.reduction() == 0) return;  // the reduction itself is the plain one

@@ -14,7 +14,10 @@ class LayerBarriersMeasure final : public Measure {
     explicit LayerBarriersMeasure(const core::Value& options)
         : pairs_(options["pairs"].as_int()),
           points_(options["points"].as_int()),
-          samples_(options["samples"].as_int()) {}
+          samples_(options["samples"].as_int()),
+          reset_batch_norm_(options["reset_batch_norm"].as_bool()) {}
+
+    bool mends() const override { return reset_batch_norm_; }
 
     void begin(const aggregator::FusionState& state, const RoundView& view) override {
         before_ = mean(state, view);
@@ -50,9 +53,9 @@ class LayerBarriersMeasure final : public Measure {
         for (const auto& [a, b] : pairs) {
             const auto first_end = fetch_update(a, state, view.context);
             const auto second_end = fetch_update(b, state, view.context);
-            const auto barriers =
-                analysis::layer_barriers(view.context.graph, first_end.parameters, second_end.parameters,
-                                         samples, points_, view.context.communicator);
+            const auto barriers = analysis::layer_barriers(
+                view.context.graph, first_end.parameters, second_end.parameters, samples, points_,
+                view.context.communicator, mends() ? view.context.holdout : nullptr);
             const double share = 1 / static_cast<double>(pairs.size());
             if (sum.empty()) sum.assign(barriers.size(), {});
             for (std::size_t layer = 0; layer < barriers.size(); ++layer) {
@@ -67,6 +70,7 @@ class LayerBarriersMeasure final : public Measure {
     }
 
     std::int64_t pairs_, points_, samples_;
+    bool reset_batch_norm_;
     Barriers before_, after_;
 };
 
@@ -78,7 +82,11 @@ const MeasureRegistration registration{
      .citation = "Adilova et al., Layer-wise Linear Mode Connectivity, ICLR 2024 (arXiv 2307.06966)",
      .options = {core::integer("pairs", "client pairs drawn each round").at_least(1).by_default(3),
                  core::integer("points", "points on each line").at_least(3).by_default(5),
-                 core::integer("samples", "test samples used, the first ones").at_least(1).by_default(2000)}},
+                 core::integer("samples", "test samples used, the first ones").at_least(1).by_default(2000),
+                 core::boolean(
+                     "reset_batch_norm",
+                     "take batch norms' statistics anew at every point but the ends, on the hold-out")
+                     .by_default(false)}},
     [](const core::Value& options) { return std::make_unique<LayerBarriersMeasure>(options); }};
 
 }  // namespace

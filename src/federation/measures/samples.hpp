@@ -16,9 +16,4 @@ inline data::Subset first_test_samples(const RoundView& view, std::int64_t count
     return {test, std::move(first)};
 }
 
-/// Of the new global model, which stages may have grown.
-inline const model::ModelGraph& merged_graph(const aggregator::FusionState& state, const RoundView& view) {
-    return state.architecture ? state.architecture->graph : view.context.graph;
-}
-
 }  // namespace thalweg::federation

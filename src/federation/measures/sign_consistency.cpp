@@ -26,7 +26,12 @@ class SignConsistencyMeasure final : public Measure {
     explicit SignConsistencyMeasure(const core::Value& options)
         : pairs_(options["pairs"].as_int()), layers_(options["layers"].as_bool()) {}
 
-    bool brief() const override { return !layers_; }
+    bool brief() const override { return true; }
+    /// A number for every client and tensor is for analysis.jsonl alone.
+    record::Json headline(record::Json all) const override {
+        all.erase("by_client");
+        return all;
+    }
 
     void begin(const aggregator::FusionState& state, const RoundView& view) override {
         before_ = between_clients(state, view);
@@ -56,18 +61,22 @@ class SignConsistencyMeasure final : public Measure {
     }
 
   private:
-    /// Of every member with the new global model, in the members' order, whatever rank holds whom: `all` and `tensors`.
+    /// Of every member with the new global model, in the members' order, whatever rank holds whom: `all`, and where they
+    /// are asked for, `tensors`.
     std::vector<analysis::SignConsistency> gather(const aggregator::FusionState& state,
                                                   const RoundView& view) const {
-        const auto& entries = state.merged.layout->entries();
+        std::vector<std::string> names;
+        if (layers_) {
+            for (const auto& entry : state.merged.layout->entries()) names.push_back(entry.name);
+        }
         std::vector<double>
             mine;  // a row an update: the two shares, then a ratio an entry, NaN where it has none
         for (const auto& update : state.updates) {
             const auto signs = analysis::sign_consistency(update.parameters, state.merged);
             mine.insert(mine.end(), {signs.all.ratio, signs.all.weighted});
             auto next = signs.tensors.begin();
-            for (const auto& entry : entries) {
-                const bool has = next != signs.tensors.end() && next->first == entry.name;
+            for (const auto& name : names) {
+                const bool has = next != signs.tensors.end() && next->first == name;
                 mine.push_back(has ? (next++)->second : std::nan(""));
             }
         }
@@ -79,12 +88,12 @@ class SignConsistencyMeasure final : public Measure {
         for (const auto& member : view.context.members) {
             const auto owner = static_cast<std::size_t>(member.owner);
             const double* row = by_rank[owner].data() + next[owner];
-            next[owner] += 2 + entries.size();
+            next[owner] += 2 + names.size();
             analysis::SignConsistency signs;
             signs.all.ratio = row[0];
             signs.all.weighted = row[1];
-            for (std::size_t e = 0; e < entries.size(); ++e) {
-                if (!std::isnan(row[2 + e])) signs.tensors.emplace_back(entries[e].name, row[2 + e]);
+            for (std::size_t e = 0; e < names.size(); ++e) {
+                if (!std::isnan(row[2 + e])) signs.tensors.emplace_back(names[e], row[2 + e]);
             }
             result.push_back(std::move(signs));
         }

@@ -11,10 +11,12 @@ class SupportMeasure final : public Measure {
   public:
     explicit SupportMeasure(const core::Value& options) : samples_(options["samples"].as_int()) {}
 
+    bool takes_any_width() const override { return true; }
+
     record::Json finish(const aggregator::FusionState& state, const RoundView& view) override {
         record::Json json = record::Json::object();
         for (const auto& layer :
-             analysis::support(merged_graph(state, view), state.merged, first_test_samples(view, samples_),
+             analysis::support(view.context.graph, state.merged, first_test_samples(view, samples_),
                                view.context.communicator)) {
             json[layer.layer] = {{"weights", layer.weights},
                                  {"outputs_covariance", layer.outputs_covariance},

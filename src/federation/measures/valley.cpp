@@ -19,14 +19,18 @@ class ValleyMeasure final : public Measure {
         options_.points = options["points"].as_int();
         options_.repeats = options["repeats"].as_int();
         options_.part = options["part"].as_text();
+        options_.reset_batch_norm = options["reset_batch_norm"].as_bool();
     }
 
-    void check(const model::ModelGraph& graph) const override { analysis::part_places(graph, options_.part); }
+    void check(const model::ModelGraph& graph) const override { analysis::require_valley(graph, options_); }
+    bool takes_any_width() const override { return true; }
+    bool mends() const override { return options_.reset_batch_norm; }
 
     record::Json finish(const aggregator::FusionState& state, const RoundView& view) override {
         const auto samples = first_test_samples(view, samples_);
-        const auto found = analysis::valley(merged_graph(state, view), state.merged, samples, options_,
-                                            view.context.seed, nullptr, view.context.communicator);
+        const auto found =
+            analysis::valley(view.context.graph, state.merged, samples, options_, view.context.seed,
+                             mends() ? view.context.holdout : nullptr, view.context.communicator);
         record::Json json = {{"lambdas", found.lambdas},
                              {"loss", found.loss},
                              {"accuracy", found.accuracy},
@@ -64,6 +68,9 @@ const MeasureRegistration registration{
                      "what gets noise: all, classifier, features, batch_norm, or a module's or "
                      "tensor's name")
               .by_default("all"),
+          core::boolean("reset_batch_norm",
+                        "take batch norms' statistics anew at every point, on the hold-out")
+              .by_default(false),
           core::integer("samples", "test samples used, the first ones").at_least(1).by_default(2000)}},
     [](const core::Value& options) { return std::make_unique<ValleyMeasure>(options); }};
 

@@ -81,6 +81,26 @@ TEST(Experiment, SaysWhatIsWrongAndWhere) {
             << pair;
 }
 
+TEST(Experiment, MeasuresOfTheGlobalModelGoWithClientsOfSeveralWidths) {
+    const auto with = [](const std::string& measure) {
+        return fault({"model={kind: mlp, hidden: [8]}",
+                      "clients.models=[{kind: mlp, hidden: [8]}, {kind: mlp, hidden: [6]}]",
+                      "clients.init=independent", "server.rounds=1",
+                      "server.fusion=[optimal_transport, mean]", "analysis.measures=[" + measure + "]"});
+    };
+    for (const auto* measure : {"ladder", "valley", "surface", "hessian", "flatness", "support"})
+        EXPECT_EQ(with(measure), "no error") << measure;
+    for (const auto* measure : {"barrier", "layer_barriers", "sign_consistency", "variance_ratio", "cka"})
+        EXPECT_THAT(with(measure), HasSubstr("coordinate by coordinate")) << measure;
+}
+
+TEST(Experiment, MeasuresThatMendNeedSamplesOfTheServers) {
+    EXPECT_THAT(fault({"analysis.measures=[{layer_barriers: {reset_batch_norm: true}}]"}),
+                HasSubstr("data.holdout"));
+    EXPECT_EQ(fault({"analysis.measures=[{layer_barriers: {reset_batch_norm: true}}]", "data.holdout=50"}),
+              "no error");
+}
+
 TEST(Experiment, TheLivePagesTokenIsKeptOutOfTheConfiguration) {
     EXPECT_EQ(make(minimal).serve, "");
     const auto experiment =
