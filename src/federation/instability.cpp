@@ -109,17 +109,22 @@ InstabilityResult instability(const Experiment& experiment, const Setting& setti
             .steps_for(train_set->size());
     });
     check(steps, result.last, options);
+    if (options.finish != "none" && !options.calibration) {
+        throw core::UsageError("The finish '" + options.finish +
+                               "' needs samples to look at, and there are none.");
+    }
     const auto jobs = jobs_of(experiment, steps, options.repeats);
     auto models = train(experiment, setting, *train_set, jobs, communicator, progress);
     share(models, setting, communicator);
+    const auto calibration = options.finish == "none" ? nullptr : options.calibration;
     const std::vector<analysis::Split> splits{{"train", train_set.get()}, {"test", test_set.get()}};
     std::size_t job = 1;
     for (const std::int64_t step : steps) {
         Instability found{.step = step, .curves = {}};
         for (std::int64_t r = 0; r < options.repeats; ++r, ++job) {
-            found.curves.push_back(analysis::linear_curve(setting.graph, models[0], models[job], splits,
-                                                          {.points = options.points, .finish = "none"},
-                                                          nullptr, communicator));
+            found.curves.push_back(analysis::linear_curve(
+                setting.graph, models[0], models[job], splits,
+                {.points = options.points, .finish = options.finish}, calibration, communicator));
             const auto& measured = found.curves.back().splits;
             const auto n = static_cast<double>(options.repeats);
             found.train_barrier += measured[0].second.error_barrier / n;

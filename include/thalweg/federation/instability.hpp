@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "thalweg/analysis/measures.hpp"
@@ -11,9 +13,12 @@
 namespace thalweg::federation {
 
 struct InstabilityOptions {
-    std::int64_t points = 11;    ///< on the line between the two copies, ≥ 3
-    std::int64_t repeats = 1;    ///< other orders for each step
-    double stable_below = 0.02;  ///< error barrier on the test set, as a fraction
+    std::int64_t points = 11;     ///< on the line between the two copies, ≥ 3
+    std::int64_t repeats = 1;     ///< other orders for each step
+    double stable_below = 0.02;   ///< error barrier on the test set, as a fraction
+    std::string finish = "none";  ///< at every point between the copies, as analysis::CurveOptions
+    std::shared_ptr<const data::SampleSet>
+        calibration{};  ///< what a finish looks at; may be null without one
 };
 
 /// Of one step k.

@@ -11,8 +11,8 @@ struct InstabilityArguments {
     ConfigArguments config;
     std::vector<std::int64_t> steps;
     federation::InstabilityOptions options;
+    ModelArguments samples;  ///< `--holdout` alone
     std::string out;
-    bool json = false;
 };
 
 Json split_json(const analysis::SplitCurve& split) {
@@ -22,8 +22,8 @@ Json split_json(const analysis::SplitCurve& split) {
             {"error_barrier", split.error_barrier}};
 }
 
-Json instability_json(const federation::InstabilityResult& result) {
-    Json json{{"last", result.last}, {"steps", Json::array()}};
+Json instability_json(const federation::InstabilityResult& result, const InstabilityArguments& arguments) {
+    Json json{{"last", result.last}, {"finish", arguments.options.finish}, {"steps", Json::array()}};
     for (const auto& step : result.steps) {
         Json entry{{"step", step.step},
                    {"train_barrier", step.train_barrier},
@@ -59,6 +59,7 @@ report::Document instability_document(const federation::InstabilityResult& resul
         "Two copies of one training see the same batches up to a step and others from there on; the "
         "barrier between their ends.";
     document.facts["steps of the training"] = result.last;
+    document.facts["finish"] = arguments.options.finish;
     report::Figure figure{.name = "instability", .title = "Error barrier by fork step"};
     figure.caption = "Mean over " + std::to_string(arguments.options.repeats) + " other order(s); below " +
                      record::percent(arguments.options.stable_below) + " counts as stable.";
@@ -79,17 +80,23 @@ void instability(const Context& context, const InstabilityArguments& arguments) 
     require_folder(context, arguments.out);
     const auto experiment = arguments.config.load(context);
     const auto setting = federation::open_setting(experiment, context.communicator);
+    auto options = arguments.options;
+    options.calibration = core::collectively(context.communicator, [&] {
+        auto samples = arguments.samples;
+        samples.seed = experiment.seed;
+        return options.finish == "none" ? nullptr : samples.calibration(*setting.dataset);
+    });
     record::Progress progress(context.is_root, 1, "training");
     const auto result =
-        federation::instability(experiment, setting, arguments.steps, arguments.options, context.communicator,
+        federation::instability(experiment, setting, arguments.steps, options, context.communicator,
                                 [&](double fraction) { progress.update(fraction, "trainings"); });
     progress.finish();
-    leave_report(context, instability_document(result, arguments), arguments.out);
-    if (arguments.json) {
-        context.print(instability_json(result));
+    if (arguments.samples.json) {
+        context.print(instability_json(result, arguments));
     } else {
         context.print(instability_text(result));
     }
+    leave_report(context, instability_document(result, arguments), arguments.out);
 }
 
 }  // namespace
@@ -109,8 +116,14 @@ void add_instability(CLI::App& program, Context& context) {
     command->add_option("--repeats", arguments->options.repeats, "other orders for each step")
         ->capture_default_str()
         ->check(CLI::PositiveNumber);
+    command
+        ->add_option("--finish", arguments->options.finish,
+                     "at every point between them: none, repair, rescale, reset_batch_norm")
+        ->capture_default_str()
+        ->check(CLI::IsMember({"none", "repair", "rescale", "reset_batch_norm"}));
     command->add_option("--out", arguments->out, "folder for report.html, result.json and the figures");
-    command->add_flag("--json", arguments->json, "one JSON document on stdout");
+    arguments->samples.add_holdout_to(*command);
+    arguments->samples.add_json_to(*command);
     command->footer(
         "Example:\n  thalweg instability configs/reproduce/merge-mlp-128.yaml clients.epochs=2 --step "
         "0,50,200");

@@ -51,6 +51,23 @@ TEST(Instability, NothingWhereTheCopiesPartAtTheEnd) {
     EXPECT_EQ(other.loss.front(), same.loss.front());  // the training as configured
 }
 
+TEST(Instability, AFinishMendsThePointsBetweenTheCopies) {
+    const auto experiment = small({"model={kind: mlp, hidden: [10], norm: batch}"});
+    core::SelfCommunicator alone;
+    const auto setting = open_setting(experiment, alone);
+    const auto with = [&](const std::string& finish, std::shared_ptr<const data::SampleSet> calibration) {
+        const auto result =
+            instability(experiment, setting, {0},
+                        {.points = 3, .finish = finish, .calibration = std::move(calibration)}, alone);
+        return result.steps.front().curves.front().splits[1].second.loss;
+    };
+    const auto plain = with("none", nullptr), fresh = with("reset_batch_norm", setting.dataset->train());
+    EXPECT_EQ(plain.front(), fresh.front());
+    EXPECT_NE(plain[1], fresh[1]);
+    EXPECT_EQ(plain.back(), fresh.back());
+    EXPECT_THROW(with("reset_batch_norm", nullptr), core::UsageError);
+}
+
 TEST(Instability, AForkAtTheStartIsTwoTrainings) {
     const auto experiment = small();
     core::SelfCommunicator alone;
