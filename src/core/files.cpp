@@ -11,6 +11,7 @@
 #include <limits>
 #include <new>
 
+#include "thalweg/core/descriptor.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/memory.hpp"
 
@@ -22,26 +23,6 @@ constexpr std::size_t largest_step = std::size_t{1} << 30;  // zlib counts in 32
 [[noreturn]] void fail(const char* verb, const std::filesystem::path& path, int reason) {
     throw RunError(std::string("cannot ") + verb + " '" + path.string() + "': " + std::strerror(reason));
 }
-
-class Descriptor {
-  public:
-    explicit Descriptor(int number) : number_(number) {}
-    Descriptor(const Descriptor&) = delete;
-    Descriptor& operator=(const Descriptor&) = delete;
-    ~Descriptor() {
-        if (number_ >= 0) ::close(number_);
-    }
-    int number() const { return number_; }
-    /// 0, or the reason why the last of the data may be lost.
-    int close() {
-        const int result = ::close(number_);
-        number_ = -1;
-        return result == 0 || errno == EINTR ? 0 : errno;
-    }
-
-  private:
-    int number_;
-};
 
 /// 0 or errno.
 int write_all(int file, std::span<const std::byte> content) {

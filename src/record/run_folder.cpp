@@ -14,8 +14,10 @@
 #include <optional>
 #include <system_error>
 
+#include "thalweg/core/descriptor.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/files.hpp"
+#include "thalweg/record/json.hpp"
 #include "thalweg/record/json_lines.hpp"
 
 namespace thalweg::record {
@@ -69,27 +71,12 @@ void for_each_line(const fs::path& path, const std::function<void(Line)>& take) 
         fmt::format("{}: cannot be written: {}", path.string(), std::generic_category().message(error)));
 }
 
-/// A file descriptor that closes itself.
-class Descriptor {
-  public:
-    explicit Descriptor(int fd) : fd_(fd) {}
-    Descriptor(const Descriptor&) = delete;
-    Descriptor& operator=(const Descriptor&) = delete;
-    ~Descriptor() {
-        if (fd_ >= 0) ::close(fd_);
-    }
-    int get() const { return fd_; }
-
-  private:
-    int fd_;
-};
-
 /// Held as long as the run goes on; the kernel lets go of it when the process ends, however it ends.
 std::shared_ptr<void> lock_folder(const fs::path& path) {
-    auto file =
-        std::make_shared<Descriptor>(::open((path / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
-    if (file->get() < 0) cannot_write(path / ".lock", errno);
-    if (::flock(file->get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    auto file = std::make_shared<core::Descriptor>(
+        ::open((path / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
+    if (file->number() < 0) cannot_write(path / ".lock", errno);
+    if (::flock(file->number(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
         throw core::UsageError(fmt::format(
             "{}: another process is running there; wait for it, or choose another --out", path.string()));
     }
@@ -97,7 +84,7 @@ std::shared_ptr<void> lock_folder(const fs::path& path) {
 }
 
 void append_line(const fs::path& path, const Json& line) {
-    core::append_durably(path, line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+    core::append_durably(path, json_text(line) + "\n");
 }
 
 /// Keeps the lines up to `round`.
@@ -120,6 +107,12 @@ void truncate(const fs::path& path, std::int64_t round) {
 }
 
 }  // namespace
+
+const std::vector<std::string>& round_fields() {
+    static const std::vector<std::string> names{"round",   "cohort",   "train", "test",   "fusion",
+                                                "clients", "failures", "bytes", "seconds"};
+    return names;
+}
 
 void for_each_json_line(const fs::path& path, const std::function<void(Json)>& take) {
     for_each_line(path, [&](Line line) { take(std::move(line.json)); });
@@ -145,7 +138,9 @@ RunFolder RunFolder::create(const fs::path& path) {
     }
     RunFolder folder(path);
     folder.lock_ = lock_folder(path);
-    if (fs::exists(folder.rounds_path()) || !folder.checkpoints().empty()) {
+    // analysis.jsonl alone: the process was killed between the first round's two lines.
+    if (fs::exists(folder.rounds_path()) || fs::exists(folder.analysis_path()) ||
+        !folder.checkpoints().empty()) {
         throw core::UsageError(fmt::format(
             "{} already holds a run; --resume goes on with it, or choose another --out", path.string()));
     }
@@ -213,8 +208,7 @@ std::string RunFolder::read_config() const {
 }
 
 void RunFolder::write_manifest(const Json& manifest) const {
-    core::write_atomically(path_ / "manifest.json",
-                           manifest.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    core::write_atomically(path_ / "manifest.json", json_text(manifest, 2) + "\n");
 }
 
 void RunFolder::extend_manifest(const Json& session) const {

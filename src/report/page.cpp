@@ -6,6 +6,7 @@
 #include "thalweg/core/files.hpp"
 #include "thalweg/core/interrupt.hpp"
 #include "thalweg/embedded/report.hpp"
+#include "thalweg/record/json.hpp"
 
 namespace thalweg::report {
 
@@ -13,7 +14,7 @@ namespace fs = std::filesystem;
 
 std::string script_safe(const Json& json) {
     // `<` stands in JSON only inside texts, where \u003c is the same character; without it no </script> and no <!--.
-    const std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+    const std::string text = record::json_text(json);
     std::string safe;
     safe.reserve(text.size());
     for (const char c : text) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <stdexcept>
 
 #include "parts.hpp"
@@ -87,7 +88,7 @@ std::string summary(const RunRecord& run) {
 }
 
 std::string text_at(const Json& json, const std::string& key) {
-    const Json& value = value_at(json, {key});
+    const Json& value = record::json_at(json, {key});
     return value.is_string() ? value.get<std::string>() : value.is_null() ? "–" : value.dump();
 }
 
@@ -102,7 +103,7 @@ Json facts(const RunRecord& run) {
     Json facts = {{"test accuracy", percent_or_dash(number_at(last, {"test", "accuracy"}))},
                   {"test loss (nats)", number_or_dash(number_at(last, {"test", "loss"}))},
                   {"rounds", std::to_string(run.rounds.size()) + " of " + flow(run, {"server", "rounds"})},
-                  {"clients in the last round", value_at(last, {"cohort"}).size()},
+                  {"clients in the last round", record::json_at(last, {"cohort"}).size()},
                   {"time of all rounds", core::seconds_text(total_seconds(run))},
                   {"seed", flow(run, {"seed"})},
                   {"ranks", text_at(run.manifest, "ranks")},
@@ -124,8 +125,8 @@ Section curves(const RunRecord& run) {
                     .x = {.label = "round"},
                     .y = {.label = "test accuracy (%)"}};
     add_series(accuracy, over_rounds(run, "global model", at({"test", "accuracy"}, 100)));
-    Series ensemble =
-        over_measured(run, "ensemble of the clients", at({"ladder", "ensemble", "accuracy"}, 100));
+    Series ensemble = over_measured(run, "ensemble of the clients",
+                                    at({name_of(run, "ladder"), "ensemble", "accuracy"}, 100));
     ensemble.style = Series::Style::dashed;
     ensemble.note = "mean of the clients' logits: an upper mark";
     add_series(accuracy, std::move(ensemble));
@@ -161,12 +162,13 @@ void add_last_ladder(Section& section, double round, const Json& ladder) {
         figure.categories.push_back(name);
     };
     std::vector<double> alone;
-    for (const Json& client : value_at(ladder, {"clients"})) alone.push_back(number_at(client, {"accuracy"}));
+    for (const Json& client : record::json_at(ladder, {"clients"}))
+        alone.push_back(number_at(client, {"accuracy"}));
     const bool few = alone.size() <= 10;
     if (!few) std::erase_if(alone, [](double accuracy) { return !std::isfinite(accuracy); });
     if (few) {
         std::size_t k = 0;
-        for (const Json& client : value_at(ladder, {"clients"}))
+        for (const Json& client : record::json_at(ladder, {"clients"}))
             add(fmt::format("client {:.0f}", number_at(client, {"client"})), alone[k++]);
     } else if (!alone.empty()) {
         std::sort(alone.begin(), alone.end());
@@ -174,7 +176,7 @@ void add_last_ladder(Section& section, double round, const Json& ladder) {
         add("median", alone[alone.size() / 2]);
         add("highest", alone.back());
     }
-    for (const Json& step : value_at(ladder, {"steps"}))
+    for (const Json& step : record::json_at(ladder, {"steps"}))
         add(text_at(step, "name"), number_at(step, {"accuracy"}));
     add("ensemble", number_at(ladder, {"ensemble", "accuracy"}));
     if (!has_values(series)) return;
@@ -184,15 +186,16 @@ void add_last_ladder(Section& section, double round, const Json& ladder) {
 
 Section ladder(const RunRecord& run) {
     Section section{.title = "The ladder"};
+    const std::string recorded = name_of(run, "ladder");
     std::vector<std::string> names;
     const Json* last = nullptr;
     double round = 0;
     for (const auto& [number, measures] : run.measured) {
-        const Json& found = value_at(measures, {"ladder"});
+        const Json& found = record::json_at(measures, {recorded});
         if (!found.is_object()) continue;
         last = &found;
         round = number;
-        for (const Json& step : value_at(found, {"steps"})) {
+        for (const Json& step : record::json_at(found, {"steps"})) {
             const std::string name = text_at(step, "name");
             if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
         }
@@ -210,7 +213,7 @@ Section ladder(const RunRecord& run) {
         .y = {.label = "test accuracy (%)"}};
     for (const auto& name : names)
         add_series(figure, over_measured(run, name, [&](const Json& measures) {
-                       for (const Json& step : value_at(measures, {"ladder", "steps"})) {
+                       for (const Json& step : record::json_at(measures, {recorded, "steps"})) {
                            if (text_at(step, "name") == name) return number_at(step, {"accuracy"}, 100);
                        }
                        return std::nan("");
@@ -229,11 +232,12 @@ Section clients(const RunRecord& run) {
                     .title = fmt::format("Clients of round {:.0f}", number_at(last, {"round"})),
                     .columns = {"client", "samples", "training loss (nats)", "steps", "time (s)", "rank",
                                 "accuracy alone (%)"}};
-    const Json& alone =
-        run.measured.empty() ? none : value_at(run.measured.back().second, {"ladder", "clients"});
+    const Json& alone = run.measured.empty() ? none
+                                             : record::json_at(run.measured.back().second,
+                                                               {name_of(run, "ladder"), "clients"});
     const bool same = !run.measured.empty() && run.measured.back().first == number_at(last, {"round"});
     std::size_t k = 0;
-    for (const Json& client : value_at(last, {"clients"})) {
+    for (const Json& client : record::json_at(last, {"clients"})) {
         if (table.rows.size() == most_rows) break;
         double accuracy = std::nan("");
         if (same && k < alone.size() && text_at(alone[k], "client") == text_at(client, "client"))
@@ -244,14 +248,14 @@ Section clients(const RunRecord& run) {
                               number_or_dash(number_at(client, {"seconds"})), text_at(client, "rank"),
                               number_or_dash(accuracy)});
     }
-    const std::size_t all = value_at(last, {"clients"}).size();
+    const std::size_t all = record::json_at(last, {"clients"}).size();
     if (all > most_rows)
         table.caption = fmt::format("The first {} of {}; rounds.jsonl has all.", most_rows, all);
     if (!table.rows.empty()) section.tables.push_back(std::move(table));
     TextTable failures{
         .name = "failures", .title = "Clients that failed", .columns = {"round", "client", "error"}};
     for (const Json& line : run.rounds) {
-        for (const Json& failure : value_at(line, {"failures"})) {
+        for (const Json& failure : record::json_at(line, {"failures"})) {
             if (failures.rows.size() < most_rows)
                 failures.rows.push_back(
                     {text_at(line, "round"), text_at(failure, "client"), text_at(failure, "error")});
@@ -264,9 +268,9 @@ Section clients(const RunRecord& run) {
 /// partition.json: how many samples of each label the first clients have.
 Section partition(const RunRecord& run) {
     Section section{.title = "Who holds what"};
-    const Json& held = value_at(run.partition, {"clients"});
+    const Json& held = record::json_at(run.partition, {"clients"});
     if (!held.is_array() || held.empty()) return section;
-    const Json& labels = value_at(run.partition, {"labels"});
+    const Json& labels = record::json_at(run.partition, {"labels"});
     const double all = number_at(run.partition, {"number_of_clients"});
     constexpr std::size_t most_shown = 50;
     Grid grid{.label = "samples"};
@@ -280,7 +284,7 @@ Section partition(const RunRecord& run) {
         const std::string name = text_at(client, "name");
         grid.row_names.push_back(text_at(client, "client") + (name == "–" ? "" : " " + name));
         grid.values.emplace_back();
-        for (const Json& count : value_at(client, {"labels"}))
+        for (const Json& count : record::json_at(client, {"labels"}))
             grid.values.back().push_back(count.is_number() ? count.get<double>() : std::nan(""));
         grid.values.back().resize(grid.column_names.size(), std::nan(""));
     }
@@ -313,7 +317,7 @@ Section times(const RunRecord& run) {
     Section section{.title = "Where the time goes"};
     std::vector<std::string> stages;
     for (const Json& line : run.rounds) {
-        for (const Json& stage : value_at(line, {"fusion", "stages"})) {
+        for (const Json& stage : record::json_at(line, {"fusion", "stages"})) {
             const std::string name = text_at(stage, "name");
             if (std::find(stages.begin(), stages.end(), name) == stages.end()) stages.push_back(name);
         }
@@ -333,7 +337,7 @@ Section times(const RunRecord& run) {
     };
     const auto stage_seconds = [](const Json& line, const std::string& name) {
         double sum = 0;
-        for (const Json& stage : value_at(line, {"fusion", "stages"})) {
+        for (const Json& stage : record::json_at(line, {"fusion", "stages"})) {
             if (text_at(stage, "name") == name) sum += number_at(stage, {"seconds"});
         }
         return sum;
@@ -350,7 +354,7 @@ Section times(const RunRecord& run) {
     TextTable table{.name = "stages",
                     .title = fmt::format("Stages of round {:.0f}", number_at(last_round(run), {"round"})),
                     .columns = {"stage", "time (s)", "sent between ranks", "notes"}};
-    for (const Json& stage : value_at(last_round(run), {"fusion", "stages"})) {
+    for (const Json& stage : record::json_at(last_round(run), {"fusion", "stages"})) {
         std::vector<std::string> notes;
         for (const auto& [key, value] : stage.items()) {
             if (key == "name" || key == "seconds" || key == "bytes") continue;
@@ -368,6 +372,21 @@ bool is_empty(const Section& section) {
     return section.figures.empty() && section.tables.empty() && section.code.empty();
 }
 
+/// What is recorded under two names can come down to figures of one name, and their files would overwrite each other: the
+/// later ones are numbered.
+void make_names_differ(std::vector<Section>& sections) {
+    std::set<std::string> taken;
+    const auto settle = [&](std::string& name) {
+        const std::string wanted = name;
+        for (int number = 2; !taken.insert(name).second; ++number)
+            name = wanted + "-" + std::to_string(number);
+    };
+    for (Section& section : sections) {
+        for (Figure& figure : section.figures) settle(figure.name);
+        for (TextTable& table : section.tables) settle(table.name);
+    }
+}
+
 Document document_of_run(const RunRecord& run) {
     Document document{.kind = "run", .title = run.name, .summary = summary(run), .facts = facts(run)};
     std::vector<Section> sections{curves(run), ladder(run), clients(run), partition(run), times(run)};
@@ -375,6 +394,7 @@ Document document_of_run(const RunRecord& run) {
     sections.push_back({.title = "Configuration", .code = run.yaml, .folded = true});
     if (!run.manifest.empty())
         sections.push_back({.title = "Machine and versions", .code = run.manifest.dump(2), .folded = true});
+    make_names_differ(sections);
     for (Section& section : sections) {
         if (!is_empty(section)) document.sections.push_back(std::move(section));
     }

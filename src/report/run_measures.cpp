@@ -1,18 +1,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <limits>
 #include <map>
 
 #include "run_record.hpp"
 
 namespace thalweg::report {
 
-namespace {
-
-using Path = std::vector<std::string>;
-
-/// A file's stem made of any name.
 std::string stem(const std::string& text) {
     std::string result;
     for (const char c : text) {
@@ -25,17 +22,40 @@ std::string stem(const std::string& text) {
         }
     }
     while (!result.empty() && result.back() == '-') result.pop_back();
+    if (result.empty()) return "figure";
     return result.substr(0, 80);
 }
+
+namespace {
+
+using Path = std::vector<std::string>;
 
 std::string words(std::string text) {
     std::replace(text.begin(), text.end(), '_', ' ');
     return text;
 }
 
+/// A measure as it is drawn.
+struct Measure {
+    std::string name, kind;
+
+    Path at(const char* key, const char* inner = nullptr) const {
+        Path path{name, key};
+        if (inner != nullptr) path.emplace_back(inner);
+        return path;
+    }
+    /// What is recorded under another name than its kind's says so in the names of files and in the title.
+    Figure named(Figure figure) const {
+        if (name == kind) return figure;
+        figure.name = stem(figure.name + "-" + name);
+        figure.title += " (" + words(name) + ")";
+        return figure;
+    }
+};
+
 const Json* last_of(const RunRecord& run, const std::string& measure, double& round) {
     for (auto entry = run.measured.rbegin(); entry != run.measured.rend(); ++entry) {
-        const Json& found = value_at(entry->second, {measure});
+        const Json& found = record::json_at(entry->second, {measure});
         if (!found.is_object()) continue;
         round = entry->first;
         return &found;
@@ -68,41 +88,32 @@ Series by_layer(Figure& figure, const std::string& name, const Json& object, con
     return series;
 }
 
-void barrier(Section& section, const RunRecord& run) {
+void barrier(Section& section, const RunRecord& run, const Measure& measure) {
     const std::string how =
         "Mean over client pairs, as the clients sent their models and as the stages aligned them.";
     add_lines(section, run,
-              {.name = "barrier-error",
-               .title = "Error barrier between clients",
-               .caption = how,
-               .x = {.label = "round"},
-               .y = {.label = "error barrier (points)"}},
-              {{"as sent", {"barrier", "before", "error"}}, {"as aligned", {"barrier", "after", "error"}}},
+              measure.named({.name = "barrier-error",
+                             .title = "Error barrier between clients",
+                             .caption = how,
+                             .x = {.label = "round"},
+                             .y = {.label = "error barrier (points)"}}),
+              {{"as sent", measure.at("before", "error")}, {"as aligned", measure.at("after", "error")}},
               100);
     add_lines(section, run,
-              {.name = "barrier-loss",
-               .title = "Loss barrier between clients",
-               .caption = how,
-               .x = {.label = "round"},
-               .y = {.label = "loss barrier (nats)"}},
-              {{"as sent", {"barrier", "before", "loss"}}, {"as aligned", {"barrier", "after", "loss"}}}, 1);
+              measure.named({.name = "barrier-loss",
+                             .title = "Loss barrier between clients",
+                             .caption = how,
+                             .x = {.label = "round"},
+                             .y = {.label = "loss barrier (nats)"}}),
+              {{"as sent", measure.at("before", "loss")}, {"as aligned", measure.at("after", "loss")}}, 1);
 }
 
-void signs(Section& section, const RunRecord& run) {
-    add_lines(section, run,
-              {.name = "signs",
-               .title = "Sign consistency",
-               .caption = "Share of parameters whose signs agree; 50% is chance.",
-               .x = {.label = "round"},
-               .y = {.label = "agreeing signs (%)"}},
-              {{"clients, as sent", {"sign_consistency", "client_client_before"}},
-               {"clients, as aligned", {"sign_consistency", "client_client"}},
-               {"client and global model", {"sign_consistency", "client_global"}}},
-              100);
+/// Of the last round that says it, tensors by clients.
+void signs_by_client(Section& section, const RunRecord& run, const Measure& measure) {
     double round = 0;
     const Json* last = nullptr;
     for (const auto& [number, measures] : run.measured) {
-        const Json& found = value_at(measures, {"sign_consistency", "by_client"});
+        const Json& found = record::json_at(measures, measure.at("by_client"));
         if (!found.is_object() || found.empty()) continue;
         last = &found;
         round = number;
@@ -125,7 +136,7 @@ void signs(Section& section, const RunRecord& run) {
     }
     if (grid.row_names.empty()) return;
     const bool some = last->size() > grid.column_names.size();
-    section.figures.push_back(
+    section.figures.push_back(measure.named(
         {.name = "signs-by-client",
          .title = "Sign consistency by layer and client",
          .caption =
@@ -133,19 +144,35 @@ void signs(Section& section, const RunRecord& run) {
                          some ? fmt::format("; the first {} of {} clients", most_clients, last->size()) : ""),
          .x = {.label = "client"},
          .y = {.label = "tensor"},
-         .grid = std::move(grid)});
+         .grid = std::move(grid)}));
 }
 
-void layers(Section& section, const RunRecord& run, const std::string& measure, Figure figure,
+void signs(Section& section, const RunRecord& run, const Measure& measure) {
+    add_lines(section, run,
+              measure.named({.name = "signs",
+                             .title = "Sign consistency",
+                             .caption = "Share of parameters whose signs agree; 50% is chance.",
+                             .x = {.label = "round"},
+                             .y = {.label = "agreeing signs (%)"}}),
+              {{"clients, as sent", measure.at("client_client_before")},
+               {"clients, as aligned", measure.at("client_client")},
+               {"client and global model", measure.at("client_global")}},
+              100);
+    signs_by_client(section, run, measure);
+}
+
+void layers(Section& section, const RunRecord& run, const Measure& measure, Figure figure,
             const std::vector<std::pair<std::string, std::string>>& groups, const std::string& key,
             double scale) {
     double round = 0;
-    const Json* last = last_of(run, measure, round);
+    const Json* last = last_of(run, measure.name, round);
     if (last == nullptr) return;
+    figure = measure.named(std::move(figure));
     figure.title += fmt::format(", round {:.0f}", round);
     figure.x.label = "layer";
     for (const auto& [name, group] : groups) {
-        Series series = by_layer(figure, name, group.empty() ? *last : value_at(*last, {group}), key, scale);
+        Series series =
+            by_layer(figure, name, group.empty() ? *last : record::json_at(*last, {group}), key, scale);
         if (has_values(series)) figure.series.push_back(std::move(series));
     }
     add_figure(section, std::move(figure));
@@ -159,8 +186,46 @@ std::vector<double> numbers(const Json& list, double scale = 1) {
     return values;
 }
 
+void layer_barriers(Section& section, const RunRecord& run, const Measure& measure) {
+    layers(section, run, measure,
+           {.name = "layer-barriers",
+            .title = "Error barrier of each layer",
+            .caption = "One layer goes from one client's model to the other's; the rest stays.",
+            .y = {.label = "error barrier (points)"}},
+           {{"as sent", "before"}, {"as aligned", "after"}}, "error", 100);
+}
+
+void variance_ratio(Section& section, const RunRecord& run, const Measure& measure) {
+    layers(section, run, measure,
+           {.name = "variance-ratio",
+            .title = "Variance ratio",
+            .caption =
+                "Variance of the pre-activations in the fused model ÷ in the clients' models: 1 is healthy, "
+                "near 0 is collapse.",
+            .y = {.label = "variance ratio"}},
+           {{"before the finishers", "before"}, {"after the finishers", "after"}}, "", 1);
+}
+
+void cka(Section& section, const RunRecord& run, const Measure& measure) {
+    layers(section, run, measure,
+           {.name = "cka",
+            .title = "Linear CKA between clients",
+            .caption = "Similarity of the clients' representations as their models go into the "
+                       "reduction: 1 is the same.",
+            .y = {.label = "CKA"}},
+           {{"CKA", "layers"}}, "", 1);
+}
+
+void support(Section& section, const RunRecord& run, const Measure& measure) {
+    layers(section, run, measure,
+           {.name = "support",
+            .title = "Effective dimension of the support",
+            .y = {.label = "effective dimension"}},
+           {{"weights", ""}}, "weights", 1);
+}
+
 /// The first and the last valley, which is enough to see what the rounds did to it.
-void valley(Section& section, const RunRecord& run) {
+void valley_curves(Section& section, const RunRecord& run, const Measure& measure) {
     Figure loss{.name = "valley-loss",
                 .title = "The valley around the global model: loss",
                 .caption = "Along random directions, mean over them.",
@@ -172,23 +237,27 @@ void valley(Section& section, const RunRecord& run) {
     accuracy.y.label = "test accuracy (%)";
     std::vector<const std::pair<double, Json>*> found;
     for (const auto& entry : run.measured) {
-        if (value_at(entry.second, {"valley"}).is_object()) found.push_back(&entry);
+        if (record::json_at(entry.second, {measure.name}).is_object()) found.push_back(&entry);
     }
     if (found.size() > 2) found = {found.front(), found.back()};
     for (const auto* entry : found) {
-        const Json& json = value_at(entry->second, {"valley"});
-        const std::vector<double> lambdas = numbers(value_at(json, {"lambdas"}));
+        const Json& json = record::json_at(entry->second, {measure.name});
+        const std::vector<double> lambdas = numbers(record::json_at(json, {"lambdas"}));
         const auto add = [&](Figure& figure, std::vector<double> values) {
             if (values.size() == lambdas.size() && !values.empty())
                 figure.series.push_back({.name = fmt::format("round {:.0f}", entry->first),
                                          .x = lambdas,
                                          .y = std::move(values)});
         };
-        add(loss, numbers(value_at(json, {"loss"})));
-        add(accuracy, numbers(value_at(json, {"accuracy"}), 100));
+        add(loss, numbers(record::json_at(json, {"loss"})));
+        add(accuracy, numbers(record::json_at(json, {"accuracy"}), 100));
     }
-    add_figure(section, std::move(loss));
-    add_figure(section, std::move(accuracy));
+    add_figure(section, measure.named(std::move(loss)));
+    add_figure(section, measure.named(std::move(accuracy)));
+}
+
+void valley(Section& section, const RunRecord& run, const Measure& measure) {
+    valley_curves(section, run, measure);
     Figure asymmetry{.name = "valley-asymmetry",
                      .title = "Asymmetry of the valley",
                      .caption = "Mean difference between the two sides, with its interval over directions.",
@@ -196,9 +265,9 @@ void valley(Section& section, const RunRecord& run) {
                      .y = {.label = "asymmetry (points)"}};
     Series series{.name = "asymmetry"};
     for (const auto& [round, measures] : run.measured) {
-        const double value = number_at(measures, {"valley", "asymmetry"}, 100);
-        const auto interval = numbers(value_at(measures, {"valley", "asymmetry_interval"}), 100);
-        if (!std::isfinite(value)) continue;
+        const double value = number_or_gap_at(measures, measure.at("asymmetry"), 100);
+        if (std::isnan(value)) continue;
+        const auto interval = numbers(record::json_at(measures, measure.at("asymmetry_interval")), 100);
         series.x.push_back(round);
         series.y.push_back(value);
         series.low.push_back(interval.size() == 2 ? interval[0] : std::nan(""));
@@ -206,15 +275,43 @@ void valley(Section& section, const RunRecord& run) {
     }
     if (series.x.size() == 1) series.style = Series::Style::points;
     if (has_values(series)) asymmetry.series.push_back(std::move(series));
-    add_figure(section, std::move(asymmetry));
+    add_figure(section, measure.named(std::move(asymmetry)));
 }
 
-void flatness(Section& section, const RunRecord& run) {
+/// Of the last round that has one.
+void surface(Section& section, const RunRecord& run, const Measure& measure) {
     double round = 0;
-    const Json* last = last_of(run, "flatness", round);
+    const Json* last = last_of(run, measure.name, round);
+    if (last == nullptr) return;
+    const auto add = [&](const char* key, const char* label, double scale) {
+        Grid grid{.rows = numbers(record::json_at(*last, {"y"})),
+                  .columns = numbers(record::json_at(*last, {"x"})),
+                  .label = label};
+        bool sound = grid.rows.size() > 1 && grid.columns.size() > 1;
+        for (const Json& row : record::json_at(*last, {key})) {
+            grid.values.push_back(numbers(row, scale));
+            sound = sound && grid.values.back().size() == grid.columns.size();
+        }
+        if (!sound || grid.values.size() != grid.rows.size()) return;
+        add_figure(section,
+                   measure.named({.name = std::string("surface-") + key,
+                                  .title = fmt::format("The plane about the global model, round {:.0f}: {}",
+                                                       round, key),
+                                  .caption = "Along two random directions, the same draws in every round.",
+                                  .x = {.label = "first direction (filter norms)"},
+                                  .y = {.label = "second direction (filter norms)"},
+                                  .grid = std::move(grid)}));
+    };
+    add("loss", "loss (nats)", 1);
+    add("accuracy", "test accuracy (%)", 100);
+}
+
+void flatness(Section& section, const RunRecord& run, const Measure& measure) {
+    double round = 0;
+    const Json* last = last_of(run, measure.name, round);
     if (last == nullptr) return;
     Series series{.name = "local energy"};
-    for (const Json& point : value_at(*last, {"points"})) {
+    for (const Json& point : record::json_at(*last, {"points"})) {
         const double energy = number_at(point, {"energy"}, 100),
                      error = number_at(point, {"standard_error"}, 100);
         series.x.push_back(number_at(point, {"sigma"}));
@@ -224,37 +321,39 @@ void flatness(Section& section, const RunRecord& run) {
     }
     if (!has_values(series)) return;
     section.figures.push_back(
-        {.name = "flatness",
-         .title = fmt::format("Local energy around the global model, round {:.0f}", round),
-         .caption = "Mean error of the model with noise of strength σ; the band is one "
-                    "standard error.",
-         .x = {.label = "σ (noise ÷ filter norm)"},
-         .y = {.label = "error (%)"},
-         .series = {std::move(series)}});
+        measure.named({.name = "flatness",
+                       .title = fmt::format("Local energy around the global model, round {:.0f}", round),
+                       .caption = "Mean error of the model with noise of strength σ; the band is one "
+                                  "standard error.",
+                       .x = {.label = "σ (noise ÷ filter norm)"},
+                       .y = {.label = "error (%)"},
+                       .series = {std::move(series)}}));
 }
 
-void hessian(Section& section, const RunRecord& run) {
+void hessian(Section& section, const RunRecord& run, const Measure& measure) {
+    const Path path = measure.at("eigenvalues");
     Figure figure{.name = "hessian",
                   .title = "Largest eigenvalues of the Hessian",
                   .caption = "Curvature of the loss at the global model.",
                   .x = {.label = "round"},
                   .y = {.label = "eigenvalue (nats per squared unit)"}};
     std::size_t most = 0;
-    for (const auto& entry : run.measured)
-        most = std::max(most, value_at(entry.second, {"hessian", "eigenvalues"}).size());
+    for (const auto& entry : run.measured) most = std::max(most, record::json_at(entry.second, path).size());
     for (std::size_t k = 0; k < std::min<std::size_t>(most, 5); ++k)
-        add_series(figure, over_measured(run, fmt::format("λ{}", k + 1), [k](const Json& measures) {
-                       const auto values = numbers(value_at(measures, {"hessian", "eigenvalues"}));
-                       return k < values.size() ? values[k] : std::nan("");
+        add_series(figure, over_measured(run, fmt::format("λ{}", k + 1), [&, k](const Json& measures) {
+                       const auto values = numbers(record::json_at(measures, path));
+                       if (k >= values.size()) return std::nan("");
+                       // What was not finite is a gap, not a round that was not measured.
+                       return std::isnan(values[k]) ? std::numeric_limits<double>::infinity() : values[k];
                    }));
-    add_figure(section, std::move(figure));
+    add_figure(section, measure.named(std::move(figure)));
     add_lines(section, run,
-              {.name = "hessian-trace",
-               .title = "Trace of the Hessian",
-               .caption = "Hutchinson's estimate at the global model.",
-               .x = {.label = "round"},
-               .y = {.label = "trace (nats per squared unit)"}},
-              {{"trace", {"hessian", "trace", "value"}}}, 1);
+              measure.named({.name = "hessian-trace",
+                             .title = "Trace of the Hessian",
+                             .caption = "Hutchinson's estimate at the global model.",
+                             .x = {.label = "round"},
+                             .y = {.label = "trace (nats per squared unit)"}}),
+              {{"trace", measure.at("trace", "value")}}, 1);
 }
 
 /// Numbers below `json`, each with the keys that lead to it.
@@ -274,7 +373,8 @@ void leaves(const Json& json, Path& path, std::vector<Path>& found) {
 
 /// Every number of a measure that has no figure of its own: numbers of the same last name share one, for they have
 /// one unit.
-void everything(Section& section, const RunRecord& run, const std::string& measure) {
+void everything(Section& section, const RunRecord& run, const Measure& drawn) {
+    const std::string& measure = drawn.name;
     std::vector<Path> paths;
     Path path{measure};
     for (const auto& entry : run.measured) {
@@ -289,17 +389,11 @@ void everything(Section& section, const RunRecord& run, const std::string& measu
         const bool shared = count[one.back()] > 1 || one.size() <= 2;
         groups[shared ? one.back() : one[one.size() - 2]].push_back(one);
     }
-    std::size_t number = 0;
     for (const auto& [name, members] : groups) {
-        Figure figure{
-            .name = stem(measure) + "-" + (stem(name).empty() ? std::to_string(number) : stem(name)),
-            .title = words(measure) + (name == measure ? "" : ": " + words(name)),
-            .x = {.label = "round"},
-            .y = {.label = words(name)}};
-        ++number;
-        for (const auto& other : section.figures) {
-            if (other.name == figure.name) figure.name += "-" + std::to_string(number);
-        }
+        Figure figure{.name = stem(measure + "-" + name),
+                      .title = words(measure) + (name == measure ? "" : ": " + words(name)),
+                      .x = {.label = "round"},
+                      .y = {.label = words(name)}};
         for (const Path& one : members) {
             if (figure.series.size() == 24) {
                 figure.caption = fmt::format("The first 24 of {}; analysis.jsonl has all.", members.size());
@@ -310,72 +404,64 @@ void everything(Section& section, const RunRecord& run, const std::string& measu
                 if (i + 1 == one.size() && one.size() > 2 && one.back() == name) break;
                 label += (label.empty() ? "" : ", ") + words(one[i]);
             }
-            add_series(figure, over_measured(run, label,
-                                             [&](const Json& measures) { return number_at(measures, one); }));
+            add_series(figure, over_measured(run, label, [&](const Json& measures) {
+                           return number_or_gap_at(measures, one);
+                       }));
         }
         add_figure(section, std::move(figure));
     }
 }
 
+using Draw = void (*)(Section&, const RunRecord&, const Measure&);
+
+/// How measures of each kind are drawn, and in which section, in the order in which they stand there.
+struct Drawing {
+    const char* kind;
+    std::size_t section;
+    Draw draw;
+};
+constexpr std::array<const char*, 4> titles{"Barriers", "Signs", "Valley and curvature", "Layer by layer"};
+constexpr std::array drawings{Drawing{"barrier", 0, barrier},
+                              Drawing{"layer_barriers", 0, layer_barriers},
+                              Drawing{"sign_consistency", 1, signs},
+                              Drawing{"valley", 2, valley},
+                              Drawing{"surface", 2, surface},
+                              Drawing{"flatness", 2, flatness},
+                              Drawing{"hessian", 2, hessian},
+                              Drawing{"variance_ratio", 3, variance_ratio},
+                              Drawing{"cka", 3, cka},
+                              Drawing{"support", 3, support}};
+
+/// What was recorded, but for the ladder, which has a section of its own.
+std::vector<Measure> recorded(const RunRecord& run) {
+    const std::string ladder = name_of(run, "ladder");
+    std::vector<Measure> found;
+    for (const auto& entry : run.measured) {
+        for (const auto& [name, value] : entry.second.items()) {
+            const auto& key = name;
+            const bool known = std::any_of(found.begin(), found.end(),
+                                           [&](const Measure& measure) { return measure.name == key; });
+            if (!known && name != ladder) found.push_back({name, kind_of(run, name)});
+        }
+    }
+    return found;
+}
+
 }  // namespace
 
 std::vector<Section> measure_sections(const RunRecord& run) {
-    std::vector<std::string> names;
-    for (const auto& entry : run.measured) {
-        for (const auto& [name, value] : entry.second.items()) {
-            if (name != "ladder" && std::find(names.begin(), names.end(), name) == names.end())
-                names.push_back(name);
+    auto measures = recorded(run);
+    std::vector<Section> sections;
+    for (const char* title : titles) sections.push_back({.title = title});
+    for (const Drawing& drawing : drawings) {
+        for (const Measure& measure : measures) {
+            if (measure.kind == drawing.kind) drawing.draw(sections[drawing.section], run, measure);
         }
+        std::erase_if(measures, [&](const Measure& measure) { return measure.kind == drawing.kind; });
     }
-    const auto take = [&](const std::string& name) {
-        const auto found = std::find(names.begin(), names.end(), name);
-        if (found == names.end()) return false;
-        names.erase(found);
-        return true;
-    };
-    Section barriers{.title = "Barriers"}, landscape{.title = "Valley and curvature"}, sign{.title = "Signs"},
-        by_layer{.title = "Layer by layer"};
-    if (take("barrier")) barrier(barriers, run);
-    if (take("layer_barriers"))
-        layers(barriers, run, "layer_barriers",
-               {.name = "layer-barriers",
-                .title = "Error barrier of each layer",
-                .caption = "One layer goes from one client's model to the other's; the rest stays.",
-                .y = {.label = "error barrier (points)"}},
-               {{"as sent", "before"}, {"as aligned", "after"}}, "error", 100);
-    if (take("sign_consistency")) signs(sign, run);
-    if (take("variance_ratio"))
-        layers(
-            by_layer, run, "variance_ratio",
-            {.name = "variance-ratio",
-             .title = "Variance ratio",
-             .caption =
-                 "Variance of the pre-activations in the fused model ÷ in the clients' models: 1 is healthy, "
-                 "near 0 is collapse.",
-             .y = {.label = "variance ratio"}},
-            {{"before the finishers", "before"}, {"after the finishers", "after"}}, "", 1);
-    if (take("cka"))
-        layers(by_layer, run, "cka",
-               {.name = "cka",
-                .title = "Linear CKA between clients",
-                .caption = "Similarity of the clients' representations as their models go into the "
-                           "reduction: 1 is the same.",
-                .y = {.label = "CKA"}},
-               {{"CKA", "layers"}}, "", 1);
-    if (take("support"))
-        layers(by_layer, run, "support",
-               {.name = "support",
-                .title = "Effective dimension of the support",
-                .y = {.label = "effective dimension"}},
-               {{"weights", ""}}, "weights", 1);
-    if (take("valley")) valley(landscape, run);
-    if (take("flatness")) flatness(landscape, run);
-    if (take("hessian")) hessian(landscape, run);
-    std::vector<Section> sections{std::move(barriers), std::move(sign), std::move(landscape),
-                                  std::move(by_layer)};
-    for (const auto& name : names) {
-        Section section{.title = "Measure: " + words(name)};
-        everything(section, run, name);
+    for (const Measure& measure : measures) {
+        Section section{.title = "Measure: " + words(measure.name)};
+        everything(section, run, measure);
         sections.push_back(std::move(section));
     }
     return sections;

@@ -7,6 +7,7 @@
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/files.hpp"
 #include "thalweg/record/json_lines.hpp"
+#include "thalweg/record/run_folder.hpp"
 #include "thalweg/record/table.hpp"
 
 namespace thalweg::report {
@@ -28,11 +29,31 @@ Json object_in(const fs::path& path) {
     return json;
 }
 
-/// Measures stand in analysis.jsonl, and in rounds.jsonl beside these fields.
+/// Measures stand in analysis.jsonl, and in rounds.jsonl beside the round's own fields.
 bool is_measure(const std::string& key) {
-    static const std::vector<std::string> others{"round",   "cohort",   "train", "fusion", "test",
-                                                 "clients", "failures", "bytes", "seconds"};
+    const auto& others = record::round_fields();
     return std::find(others.begin(), others.end(), key) == others.end();
+}
+
+/// Recorded name and kind of what `analysis.measures` names.
+std::vector<std::pair<std::string, std::string>> measures_in(const core::Value& config) {
+    std::vector<std::pair<std::string, std::string>> found;
+    const core::Value* at = &config;
+    for (const char* key : {"analysis", "measures"}) {
+        at = at->is_map() ? at->find(key) : nullptr;
+        if (at == nullptr) return found;
+    }
+    if (!at->is_list()) return found;
+    const auto text = [](const core::Value& measure, const char* key) {
+        const core::Value* value = measure.is_map() ? measure.find(key) : nullptr;
+        return value != nullptr && value->is_scalar() ? value->as_text() : std::string();
+    };
+    for (const auto& measure : at->items()) {
+        const std::string kind = measure.is_scalar() ? measure.as_text() : text(measure, "kind");
+        const std::string name = text(measure, "as");
+        found.emplace_back(name.empty() ? kind : name, kind);
+    }
+    return found;
 }
 
 void take_measures(Json& line, Json& measures) {
@@ -58,7 +79,7 @@ class OfClients {
     }
     void give_back(std::vector<std::pair<double, Json>>& measured) {
         for (auto& [round, measures] : measured) {
-            if (round == round_ && value_at(measures, {measure_}).is_object())
+            if (round == round_ && record::json_at(measures, {measure_}).is_object())
                 measures[measure_][key_] = std::move(last_);
         }
     }
@@ -103,9 +124,15 @@ RunRecord read_run(const fs::path& folder) {
         name != nullptr && name->is_scalar() ? name->as_text() : fs::absolute(folder).filename().string();
     run.manifest = object_in(folder / "manifest.json");
     run.partition = object_in(folder / "partition.json");
+    run.kinds = measures_in(run.config);
     std::vector<OfClients> of_clients;
     of_clients.emplace_back("ladder", "clients");
     of_clients.emplace_back("sign_consistency", "by_client");
+    for (const auto& [name, kind] : run.kinds) {
+        if (name == kind) continue;
+        if (kind == "ladder") of_clients.emplace_back(name, "clients");
+        if (kind == "sign_consistency") of_clients.emplace_back(name, "by_client");
+    }
     record::for_each_json_line(folder / "rounds.jsonl", [&](Json line) {
         Json measures = Json::object();
         take_measures(line, measures);
@@ -136,24 +163,29 @@ RunRecord read_run(const fs::path& folder) {
     return run;
 }
 
-const Json& value_at(const Json& json, const std::vector<std::string>& path) {
-    static const Json nothing;
-    const Json* at = &json;
-    for (const auto& key : path) {
-        if (!at->is_object() || !at->contains(key)) return nothing;
-        at = &(*at)[key];
+std::string kind_of(const RunRecord& run, const std::string& name) {
+    for (const auto& [recorded, kind] : run.kinds) {
+        if (recorded == name) return kind;
     }
-    return *at;
+    return name;
+}
+
+std::string name_of(const RunRecord& run, const std::string& kind) {
+    for (const auto& [recorded, of] : run.kinds) {
+        if (of == kind) return recorded;
+    }
+    return kind;
 }
 
 double number_at(const Json& json, const std::vector<std::string>& path, double scale) {
-    const Json& value = value_at(json, path);
+    const Json& value = record::json_at(json, path);
     return value.is_number() ? value.get<double>() * scale : std::numeric_limits<double>::quiet_NaN();
 }
 
 double number_or_gap_at(const Json& json, const std::vector<std::string>& path, double scale) {
     const Json* parent = &json;
-    if (path.size() > 1) parent = &value_at(json, {path.begin(), path.end() - 1});
+    if (path.size() > 1)
+        parent = &record::json_at(json, std::vector<std::string>(path.begin(), path.end() - 1));
     const bool lost =
         parent->is_object() && parent->contains(path.back()) && (*parent)[path.back()].is_null();
     return lost ? std::numeric_limits<double>::infinity() : number_at(json, path, scale);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "thalweg/core/value.hpp"
+#include "thalweg/record/json.hpp"
 #include "thalweg/report/figure.hpp"
 
 namespace thalweg::report {
@@ -18,8 +19,9 @@ struct RunRecord {
     core::Value config;  ///< and as it is read
     Json manifest = Json::object();
     Json partition = Json::object();
-    std::vector<Json> rounds;                       ///< lines of rounds.jsonl
-    std::vector<std::pair<double, Json>> measured;  ///< round, and measures by name
+    std::vector<std::pair<std::string, std::string>> kinds;  ///< of config.yaml's measures, by recorded name
+    std::vector<Json> rounds;                                ///< lines of rounds.jsonl
+    std::vector<std::pair<double, Json>> measured;           ///< round, and measures by name
 };
 
 bool holds_run(const std::filesystem::path& folder);
@@ -29,8 +31,14 @@ RunRecord read_run(const std::filesystem::path& folder);
 double number_at(const Json& json, const std::vector<std::string>& path, double scale = 1);
 /// The same, but infinity, a gap in a curve, for the null that stands for a value that was measured and was not finite.
 double number_or_gap_at(const Json& json, const std::vector<std::string>& path, double scale = 1);
-/// The value at a path of keys; null when it is not there.
-const Json& value_at(const Json& json, const std::vector<std::string>& path);
+
+/// The kind of the measure that is recorded under `name`: another only where config.yaml renames it (`as`).
+std::string kind_of(const RunRecord& run, const std::string& name);
+/// Under which name the first measure of `kind` is recorded.
+std::string name_of(const RunRecord& run, const std::string& kind);
+
+/// `text` as a part of a file's stem.
+std::string stem(const std::string& text);
 
 /// Over the rounds of `run`: what `value` says of each line; NaN: no point. At most some thousand points.
 Series over_rounds(const RunRecord& run, const std::string& name,

@@ -86,10 +86,13 @@ Section overlaid(const std::vector<RunRecord>& runs, const std::vector<std::stri
     for (const Curve& curve : curves) {
         Figure figure{
             .name = curve.name, .title = curve.title, .x = {.label = "round"}, .y = {.label = curve.label}};
-        const auto value = [&](const Json& line) { return number_at(line, curve.path, curve.scale); };
-        for (std::size_t i = 0; i < runs.size(); ++i)
+        for (std::size_t i = 0; i < runs.size(); ++i) {
+            auto path = curve.path;
+            if (curve.measured) path.front() = name_of(runs[i], path.front());
+            const auto value = [&](const Json& line) { return number_at(line, path, curve.scale); };
             add_series(figure, curve.measured ? over_measured(runs[i], names[i], value)
                                               : over_rounds(runs[i], names[i], value));
+        }
         add_figure(section, std::move(figure));
     }
     return section;
@@ -120,9 +123,7 @@ TextTable results(const std::vector<RunRecord>& runs, const std::vector<std::str
     return table;
 }
 
-}  // namespace
-
-Document side_by_side(const std::vector<fs::path>& folders) {
+std::vector<RunRecord> read_runs(const std::vector<fs::path>& folders) {
     if (folders.size() < 2) throw core::UsageError("two runs or more can be put side by side, not one");
     std::vector<RunRecord> runs;
     for (const auto& folder : folders) {
@@ -140,55 +141,62 @@ Document side_by_side(const std::vector<fs::path>& folders) {
                 "side by side only where each is a run's");
         runs.push_back(read_run(folder));
     }
+    return runs;
+}
+
+std::vector<Curve> of_rounds() {
+    return {{"accuracy", "Test accuracy", "test accuracy (%)", {"test", "accuracy"}, 100},
+            {"loss", "Test loss", "test loss (nats)", {"test", "loss"}},
+            {"training-loss", "Training loss of the clients", "training loss (nats)", {"train", "loss"}},
+            {"times", "Time of each round", "time (s)", {"seconds", "total"}}};
+}
+
+std::vector<Curve> of_measures() {
+    return {
+        {"barrier-sent",
+         "Error barrier between clients, as sent",
+         "error barrier (points)",
+         {"barrier", "before", "error"},
+         100,
+         true},
+        {"barrier-aligned",
+         "Error barrier between clients, as aligned",
+         "error barrier (points)",
+         {"barrier", "after", "error"},
+         100,
+         true},
+        {"signs-clients",
+         "Sign consistency between clients, as aligned",
+         "agreeing signs (%)",
+         {"sign_consistency", "client_client"},
+         100,
+         true},
+        {"signs-global",
+         "Sign consistency of clients and global model",
+         "agreeing signs (%)",
+         {"sign_consistency", "client_global"},
+         100,
+         true},
+        {"asymmetry", "Asymmetry of the valley", "asymmetry (points)", {"valley", "asymmetry"}, 100, true},
+        {"ensemble",
+         "Ensemble of the clients",
+         "test accuracy (%)",
+         {"ladder", "ensemble", "accuracy"},
+         100,
+         true}};
+}
+
+}  // namespace
+
+Document side_by_side(const std::vector<fs::path>& folders) {
+    const auto runs = read_runs(folders);
     const auto names = labels(runs);
     Document document{.kind = "runs", .title = core::join(names, ", ")};
     if (names.size() > 4) document.title = std::to_string(names.size()) + " runs side by side";
     Section first{.title = "Results", .tables = {results(runs, names)}};
-    document.sections = {
-        std::move(first), differences(runs, names),
-        overlaid(
-            runs, names, "Accuracy and loss",
-            {{"accuracy", "Test accuracy", "test accuracy (%)", {"test", "accuracy"}, 100},
-             {"loss", "Test loss", "test loss (nats)", {"test", "loss"}},
-             {"training-loss", "Training loss of the clients", "training loss (nats)", {"train", "loss"}},
-             {"times", "Time of each round", "time (s)", {"seconds", "total"}}}),
-        overlaid(runs, names, "What was measured",
-                 {{"barrier-sent",
-                   "Error barrier between clients, as sent",
-                   "error barrier (points)",
-                   {"barrier", "before", "error"},
-                   100,
-                   true},
-                  {"barrier-aligned",
-                   "Error barrier between clients, as aligned",
-                   "error barrier (points)",
-                   {"barrier", "after", "error"},
-                   100,
-                   true},
-                  {"signs-clients",
-                   "Sign consistency between clients, as aligned",
-                   "agreeing signs (%)",
-                   {"sign_consistency", "client_client"},
-                   100,
-                   true},
-                  {"signs-global",
-                   "Sign consistency of clients and global model",
-                   "agreeing signs (%)",
-                   {"sign_consistency", "client_global"},
-                   100,
-                   true},
-                  {"asymmetry",
-                   "Asymmetry of the valley",
-                   "asymmetry (points)",
-                   {"valley", "asymmetry"},
-                   100,
-                   true},
-                  {"ensemble",
-                   "Ensemble of the clients",
-                   "test accuracy (%)",
-                   {"ladder", "ensemble", "accuracy"},
-                   100,
-                   true}})};
+    document.sections = {std::move(first), differences(runs, names),
+                         overlaid(runs, names, "Accuracy and loss", of_rounds()),
+                         overlaid(runs, names, "What was measured", of_measures())};
     if (document.sections.back().figures.empty()) document.sections.pop_back();
     return document;
 }

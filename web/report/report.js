@@ -397,16 +397,11 @@ function ticks(low, high, count) {
   return list;
 }
 
-function surfaceFigure(figure, box) {
+const along = (axis, value) => (axis.logarithmic ? Math.log10(value) : value);
+
+// Where a surface's cells lie on its canvas, whose size `plane` is told at every drawing.
+function surfacePlane(figure) {
   const grid = figure.grid;
-  const range = extent(grid.values) || [0, 1];
-  const canvas = element('canvas', {role: 'img', 'aria-label': described(figure)});
-  canvas.style.width = canvas.style.height = '100%';
-  const holder = element('div', {class: 'chart'}, canvas);
-  holder.style.height = '400px';
-  const readout = element('p', {class: 'readout'});
-  box.append(holder, readout, colorScale(grid, bright, ...range));
-  const along = (axis, value) => (axis.logarithmic ? Math.log10(value) : value);
   // A cell reaches half way to its neighbours.
   const edges = (axis, list) => {
     const at = list.map((value) => along(axis, value));
@@ -416,86 +411,120 @@ function surfaceFigure(figure, box) {
   };
   const xs = edges(figure.x, grid.columns), ys = edges(figure.y, grid.rows);
   const area = {left: 62, top: 8, right: 12, bottom: 46};
-  let width = 0, height = 0;
-  const fractionX = (v) => (v - xs[0]) / (xs[xs.length - 1] - xs[0]), fractionY = (v) => (v - ys[0]) / (ys[ys.length - 1] - ys[0]);
-  const px = (v) => area.left + fractionX(v) * (width - area.left - area.right);
-  const py = (v) => height - area.bottom - fractionY(v) * (height - area.top - area.bottom);
+  const fraction = (list, v) => (v - list[0]) / (list[list.length - 1] - list[0]);
+  const plane = {
+    figure, grid, xs, ys, area, width: 0, height: 0,
+    range: extent(grid.values) || [0, 1],
+    px: (v) => area.left + fraction(xs, v) * (plane.width - area.left - area.right),
+    py: (v) => plane.height - area.bottom - fraction(ys, v) * (plane.height - area.top - area.bottom),
+    // Row and column under a point of the canvas; null beside the cells.
+    cellAt(left, top) {
+      const x = (left - area.left) / (plane.width - area.left - area.right);
+      const y = (plane.height - area.bottom - top) / (plane.height - area.top - area.bottom);
+      const c = xs.slice(1).findIndex((edge) => fraction(xs, edge) >= x), r = ys.slice(1).findIndex((edge) => fraction(ys, edge) >= y);
+      return x < 0 || y < 0 || c < 0 || r < 0 ? null : [r, c];
+    },
+  };
+  return plane;
+}
+
+function drawCells(g, {grid, xs, ys, px, py, range}) {
+  grid.values.forEach((row, r) => row.forEach((value, c) => {
+    if (!finite(value)) return;
+    const share = range[0] === range[1] ? 0.5 : (value - range[0]) / (range[1] - range[0]);
+    g.fillStyle = `rgb(${scaleColor(bright, share)})`;
+    const [x0, x1] = [px(xs[c]), px(xs[c + 1])].sort((a, b) => a - b), [y0, y1] = [py(ys[r]), py(ys[r + 1])].sort((a, b) => a - b);
+    g.fillRect(x0, y0, x1 - x0 + 0.6, y1 - y0 + 0.6);
+  }));
+}
+
+function drawPlate(g, text, x, y, align) {
+  g.textAlign = align;
+  g.textBaseline = 'middle';
+  const size = g.measureText(text).width;
+  g.fillStyle = 'rgba(255,255,255,.85)';
+  g.fillRect(x - (align === 'center' ? size / 2 : align === 'right' ? size : 0) - 2, y - 7, size + 4, 14);
+  g.fillStyle = '#000';
+  g.fillText(text, x, y);
+}
+
+function drawContours(g, {figure, grid, px, py}) {
+  for (const level of grid.contours || []) {
+    const segments = contourSegments(grid, level, (x, y) => [px(along(figure.x, x)), py(along(figure.y, y))]);
+    g.strokeStyle = '#000';
+    g.lineWidth = 1;
+    g.beginPath();
+    for (const [[x0, y0], [x1, y1]] of segments) { g.moveTo(x0, y0); g.lineTo(x1, y1); }
+    g.stroke();
+    const middle = segments[Math.floor(segments.length / 3)];
+    if (middle) drawPlate(g, number(level), middle[0][0], middle[0][1], 'center');
+  }
+}
+
+function drawMarks(g, {figure, grid, px, py, width}) {
+  for (const mark of grid.marks || []) {
+    const x = px(along(figure.x, mark.x)), y = py(along(figure.y, mark.y));
+    g.fillStyle = '#000';
+    g.beginPath();
+    g.arc(x, y, 4.5, 0, 2 * Math.PI);
+    g.fill();
+    drawPlate(g, mark.name, x + 8, y - 10, x > width * 0.75 ? 'right' : 'left');
+  }
+}
+
+function drawAxes(g, {figure, xs, ys, px, py, area, width, height}) {
+  g.strokeStyle = g.fillStyle = style('--soft');
+  g.lineWidth = 1;
+  g.strokeRect(area.left, area.top, width - area.left - area.right, height - area.top - area.bottom);
+  g.textAlign = 'center';
+  g.textBaseline = 'top';
+  const shown = (axis, value) => number(axis.logarithmic ? 10 ** value : value);
+  for (const value of ticks(xs[0], xs[xs.length - 1], Math.max(2, Math.min(8, width / 90))))
+    g.fillText(shown(figure.x, value), px(value), height - area.bottom + 6);
+  g.textAlign = 'right';
+  g.textBaseline = 'middle';
+  for (const value of ticks(ys[0], ys[ys.length - 1], 7)) g.fillText(shown(figure.y, value), area.left - 6, py(value));
+  g.fillStyle = style('--ink');
+  g.textAlign = 'center';
+  g.fillText(figure.x.label, (area.left + width - area.right) / 2, height - 12);
+  g.save();
+  g.translate(12, (area.top + height - area.bottom) / 2);
+  g.rotate(-Math.PI / 2);
+  g.fillText(figure.y.label, 0, 0);
+  g.restore();
+}
+
+function surfaceFigure(figure, box) {
+  const grid = figure.grid, plane = surfacePlane(figure);
+  const canvas = element('canvas', {role: 'img', 'aria-label': described(figure)});
+  canvas.style.width = canvas.style.height = '100%';
+  const holder = element('div', {class: 'chart'}, canvas);
+  holder.style.height = '400px';
+  const readout = element('p', {class: 'readout'});
+  box.append(holder, readout, colorScale(grid, bright, ...plane.range));
   const item = {
     draw() {
       const ratio = devicePixelRatio || 1;
-      width = holder.clientWidth;
-      height = holder.clientHeight;
-      if (!width) return;
-      canvas.width = width * ratio;
-      canvas.height = height * ratio;
+      plane.width = holder.clientWidth;
+      plane.height = holder.clientHeight;
+      if (!plane.width) return;
+      canvas.width = plane.width * ratio;
+      canvas.height = plane.height * ratio;
       const g = canvas.getContext('2d');
       g.scale(ratio, ratio);
-      g.clearRect(0, 0, width, height);
-      grid.values.forEach((row, r) => row.forEach((value, c) => {
-        if (!finite(value)) return;
-        const share = range[0] === range[1] ? 0.5 : (value - range[0]) / (range[1] - range[0]);
-        g.fillStyle = `rgb(${scaleColor(bright, share)})`;
-        const [x0, x1] = [px(xs[c]), px(xs[c + 1])].sort((a, b) => a - b), [y0, y1] = [py(ys[r]), py(ys[r + 1])].sort((a, b) => a - b);
-        g.fillRect(x0, y0, x1 - x0 + 0.6, y1 - y0 + 0.6);
-      }));
+      g.clearRect(0, 0, plane.width, plane.height);
+      drawCells(g, plane);
       g.font = '12px system-ui, "Liberation Sans", sans-serif';
-      for (const level of grid.contours || []) {
-        const segments = contourSegments(grid, level, (x, y) => [px(along(figure.x, x)), py(along(figure.y, y))]);
-        g.strokeStyle = '#000';
-        g.lineWidth = 1;
-        g.beginPath();
-        for (const [[x0, y0], [x1, y1]] of segments) { g.moveTo(x0, y0); g.lineTo(x1, y1); }
-        g.stroke();
-        const middle = segments[Math.floor(segments.length / 3)];
-        if (middle) plate(g, number(level), middle[0][0], middle[0][1], 'center');
-      }
-      for (const mark of grid.marks || []) {
-        const x = px(along(figure.x, mark.x)), y = py(along(figure.y, mark.y));
-        g.fillStyle = '#000';
-        g.beginPath();
-        g.arc(x, y, 4.5, 0, 2 * Math.PI);
-        g.fill();
-        plate(g, mark.name, x + 8, y - 10, x > width * 0.75 ? 'right' : 'left');
-      }
-      axes(g);
+      drawContours(g, plane);
+      drawMarks(g, plane);
+      drawAxes(g, plane);
     },
-  };
-  const plate = (g, text, x, y, align) => {
-    g.textAlign = align;
-    g.textBaseline = 'middle';
-    const size = g.measureText(text).width;
-    g.fillStyle = 'rgba(255,255,255,.85)';
-    g.fillRect(x - (align === 'center' ? size / 2 : align === 'right' ? size : 0) - 2, y - 7, size + 4, 14);
-    g.fillStyle = '#000';
-    g.fillText(text, x, y);
-  };
-  const axes = (g) => {
-    g.strokeStyle = g.fillStyle = style('--soft');
-    g.lineWidth = 1;
-    g.strokeRect(area.left, area.top, width - area.left - area.right, height - area.top - area.bottom);
-    g.textAlign = 'center';
-    g.textBaseline = 'top';
-    const shown = (axis, value) => number(axis.logarithmic ? 10 ** value : value);
-    for (const value of ticks(xs[0], xs[xs.length - 1], Math.max(2, Math.min(8, width / 90))))
-      g.fillText(shown(figure.x, value), px(value), height - area.bottom + 6);
-    g.textAlign = 'right';
-    g.textBaseline = 'middle';
-    for (const value of ticks(ys[0], ys[ys.length - 1], 7)) g.fillText(shown(figure.y, value), area.left - 6, py(value));
-    g.fillStyle = style('--ink');
-    g.textAlign = 'center';
-    g.fillText(figure.x.label, (area.left + width - area.right) / 2, height - 12);
-    g.save();
-    g.translate(12, (area.top + height - area.bottom) / 2);
-    g.rotate(-Math.PI / 2);
-    g.fillText(figure.y.label, 0, 0);
-    g.restore();
   };
   canvas.addEventListener('pointermove', (event) => {
     const bounds = canvas.getBoundingClientRect();
-    const x = (event.clientX - bounds.left - area.left) / (width - area.left - area.right);
-    const y = (height - area.bottom - (event.clientY - bounds.top)) / (height - area.top - area.bottom);
-    const c = xs.slice(1).findIndex((edge) => fractionX(edge) >= x), r = ys.slice(1).findIndex((edge) => fractionY(edge) >= y);
-    if (x < 0 || y < 0 || c < 0 || r < 0) return;
+    const cell = plane.cellAt(event.clientX - bounds.left, event.clientY - bounds.top);
+    if (!cell) return;
+    const [r, c] = cell;
     readout.textContent = `${figure.x.label}: ${number(grid.columns[c])}; ${figure.y.label}: ${number(grid.rows[r])}; ` +
                           `${grid.label}: ${number(grid.values[r][c])}`;
   });

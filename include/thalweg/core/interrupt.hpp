@@ -8,7 +8,7 @@ void install_interrupt_handlers();
 /// True once SIGINT or SIGTERM has arrived. Cheap: one relaxed atomic load; call it once a training step.
 bool interrupt_requested();
 
-/// Sets the flag as a signal would (tests; the live page's stop button).
+/// Sets the flag as a signal would (tests).
 void request_interrupt();
 
 /// Clears the flag (tests).

@@ -3,6 +3,7 @@
 #include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 namespace thalweg::record {
 
@@ -16,16 +17,23 @@ inline std::string json_text(const Json& json, int indent = -1) {
 
 /// What stands under `keys`, each within the one before; null when one of them is not there or what it should stand in is
 /// no object. For files that others may have written or edited.
-inline const Json& json_at(const Json& json, std::initializer_list<const char*> keys) {
+template <class Keys>
+const Json& json_at_keys(const Json& json, const Keys& keys) {
     static const Json nothing;
     const Json* place = &json;
-    for (const char* key : keys) {
+    for (const auto& key : keys) {
         if (!place->is_object()) return nothing;
         const auto found = place->find(key);
         if (found == place->end()) return nothing;
         place = &*found;
     }
     return *place;
+}
+inline const Json& json_at(const Json& json, std::initializer_list<const char*> keys) {
+    return json_at_keys(json, keys);
+}
+inline const Json& json_at(const Json& json, const std::vector<std::string>& keys) {
+    return json_at_keys(json, keys);
 }
 
 }  // namespace thalweg::record

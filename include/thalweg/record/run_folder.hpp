@@ -12,12 +12,15 @@ namespace thalweg::record {
 
 using Json = nlohmann::ordered_json;
 
+/// What a line of rounds.jsonl says besides measures, none of which may have such a name.
+const std::vector<std::string>& round_fields();
+
 /// A run's folder: config.yaml, manifest.json, rounds.jsonl, analysis.jsonl, checkpoints/, final.pt. Used by rank 0 alone. All writes
 /// are whole or not at all; RunError names the path and the reason when a place cannot be written.
 class RunFolder {
   public:
-    /// Creates (with parents) the folder for a fresh run. UsageError when it already holds a run (a rounds.jsonl or
-    /// a checkpoint): "… already holds a run; --resume goes on with it, or choose another --out". RunError when the
+    /// Creates (with parents) the folder for a fresh run. UsageError when it already holds a run (a rounds.jsonl, an
+    /// analysis.jsonl or a checkpoint): "… already holds a run; --resume goes on with it, or choose another --out". RunError when the
     /// folder cannot be created or written to.
     static RunFolder create(const std::filesystem::path& path);
     /// Opens the folder of an earlier run to go on with. UsageError when there is none (no config.yaml).

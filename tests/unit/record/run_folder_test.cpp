@@ -100,6 +100,9 @@ TEST_F(RunFolderTest, RefusesAFolderThatHoldsARun) {
     fs::remove(root_ / "run" / "rounds.jsonl");
     write(root_ / "run" / "checkpoints" / "round-00001.pt", "x");
     EXPECT_THROW(RunFolder::create(root_ / "run"), core::UsageError);
+    // The first round was measured, and the process killed before the round's own line.
+    RunFolder::create(root_ / "killed").append_analysis(round_line(1));
+    EXPECT_THROW(RunFolder::create(root_ / "killed"), core::UsageError);
 }
 
 TEST_F(RunFolderTest, OneProcessAtATimeRecords) {

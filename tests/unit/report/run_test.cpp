@@ -124,6 +124,54 @@ TEST_F(Runs, TheTraceOfTheHessianIsDrawn) {
     EXPECT_EQ(figure(document, "hessian")->series.size(), 2U);
 }
 
+TEST_F(Runs, MeasuresAreDrawnByTheirKindUnderTheirName) {
+    const std::string named = config +
+                              "analysis: {measures: [{kind: hessian, as: ''}, {kind: hessian, as: sharp}, "
+                              "{kind: valley, as: wide}, {kind: ladder, as: steps}]}\n";
+    const Document document = document_of(run(
+        "as", named, rounds,
+        R"({"round":1,"hessian":{"eigenvalues":[3]},"sharp":{"eigenvalues":[5]},"wide":{"lambdas":[-1,1],"loss":[2,3],"asymmetry":0.1,"asymmetry_interval":[0,0.2]},"steps":{"steps":[{"name":"mean","accuracy":0.5}]}})"
+        "\n"
+        R"({"round":2,"sharp":{"eigenvalues":[null]},"wide":{"asymmetry":null}})"
+        "\n"
+        R"({"round":3,"sharp":{"eigenvalues":[7]},"wide":{"asymmetry":0.2}})"
+        "\n"));
+    ASSERT_NE(figure(document, "hessian"), nullptr);
+    ASSERT_NE(figure(document, "hessian-sharp"), nullptr);
+    EXPECT_EQ(figure(document, "hessian-sharp")->title, "Largest eigenvalues of the Hessian (sharp)");
+    ASSERT_NE(figure(document, "valley-loss-wide"), nullptr);
+    EXPECT_EQ(figure(document, "valley-loss-wide")->series[0].y, (std::vector<double>{2, 3}));
+    ASSERT_NE(figure(document, "ladder"), nullptr);
+    // what was not finite is a gap
+    for (const char* name : {"hessian-sharp", "valley-asymmetry-wide"}) {
+        const auto& series = figure(document, name)->series[0];
+        EXPECT_EQ(series.x, (std::vector<double>{1, 2, 3})) << name;
+        EXPECT_FALSE(std::isfinite(series.y[1])) << name;
+    }
+}
+
+TEST_F(Runs, NamesThatComeDownToOneFileAreNumbered) {
+    const Document document = document_of(run(
+        "alike", config, rounds,
+        R"({"round":1,"a_b":{"c":1},"a-b":{"c":2},"A b":{"c":3},"accuracy":{"x":4},"a":{"b-c":5},"ü":{"ö":6}})"
+        "\n"));
+    for (const char* name : {"a-b-c", "a-b-c-2", "a-b-c-3", "a-b-c-4"})
+        EXPECT_NE(figure(document, name), nullptr) << name;
+    EXPECT_NO_THROW(write_report(document, folder_ / "alike"));
+}
+
+TEST_F(Runs, APlaneAboutTheGlobalModelIsDrawn) {
+    const Document document = document_of(
+        run("plane", config, rounds,
+            R"({"round":1,"surface":{"x":[-1,0,1],"y":[0,2],"loss":[[1,2,3],[4,null,6]],"accuracy":[[1,1]]}})"
+            "\n"));
+    const Figure* plane = figure(document, "surface-loss");
+    ASSERT_NE(plane, nullptr);
+    EXPECT_EQ(plane->grid->values[0], (std::vector<double>{1, 2, 3}));
+    EXPECT_TRUE(std::isnan(plane->grid->values[1][1]));
+    EXPECT_EQ(figure(document, "surface-accuracy"), nullptr);  // not one value for each cell
+}
+
 TEST_F(Runs, MeasuresAreDrawnFromBothFiles) {
     const std::string analysis =
         R"({"round":1,"sign_consistency":{"client_global":0.6,"by_client":{"0":{"w":0.5},"7":{"w":0.75,"b":1}}},"novel":{"size":3,"layers":{"a":{"loss":1},"b":{"loss":2}}}})"
