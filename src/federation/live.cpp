@@ -59,17 +59,24 @@ void Federation::show_end(const std::string& phase, const std::string& what) {
 void Federation::wait_while_paused() {
     const auto& control = page_->control();
     if (!control.pause_requested()) return;
-    const record::Stopwatch watch;
+    record::Stopwatch watch;
+    // As the pause goes on, not at its end: meanwhile the time left would grow.
+    const auto leave_out = [&] {
+        const double waited = watch.seconds();
+        watch.restart();
+        page_->waited(waited);
+        progress_->exclude(waited);
+    };
     page_->phase("paused", "paused after round " + std::to_string(finished_));
     while (control.pause_requested()) {
         core::check_interrupt();
+        leave_out();
         progress_->update(static_cast<double>(finished_), "paused on the live page");
         // A checkpoint that is asked for during the pause need not wait for its end.
         checkpoint_if_asked();
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
-    page_->waited(watch.seconds());
-    progress_->exclude(watch.seconds());
+    leave_out();
     page_->phase("running", "");
 }
 

@@ -8,6 +8,7 @@
 
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/files.hpp"
+#include "thalweg/core/interrupt.hpp"
 #include "thalweg/core/value.hpp"
 #include "thalweg/record/json.hpp"
 #include "thalweg/record/log.hpp"
@@ -34,7 +35,7 @@ Follower::Follower(fs::path folder, Feed& feed, std::size_t most_line_bytes)
             "'" + folder_.string() +
             "': there is no such folder; give the folder of a run (its --out, or runs/NAME)");
     }
-    look();
+    publish();
 }
 
 /// Name and configuration, as soon as they are there.
@@ -115,7 +116,7 @@ void Follower::add(const std::string& text) {
 
 void Follower::look() {
     describe();
-    while (read_lines()) {
+    while (!core::interrupt_requested() && read_lines()) {
     }
     describe();
     publish();

@@ -102,7 +102,8 @@ void Server::Impl::listen() {
     routes_.set_port(address_.port);
 }
 
-/// A handler that throws (memory ran out) loses its own connection: the deadline closes it, the others go on.
+/// A handler that throws (memory ran out) loses its own connection: the deadline closes it, the others go on. One that
+/// throws at the end may have been the one that ends everything: then this does.
 void Server::Impl::run() {
     be_modest();
     for (;;) {
@@ -110,7 +111,7 @@ void Server::Impl::run() {
             io_.run();
             return;
         } catch (const std::exception&) {
-            continue;
+            if (ending_) return;
         }
     }
 }

@@ -11,10 +11,10 @@ namespace thalweg::live {
 /// Brings a run's folder into a feed as it grows, whoever writes it. Reads only, and takes no lock.
 class Follower {
   public:
-    /// UsageError when there is no such folder; one without a run yet is waited for.
+    /// UsageError when there is no such folder; one without a run yet is waited for. Nothing is read before look().
     /// A line of more than `most_line_bytes` is no record of a round and is left out with a warning.
     Follower(std::filesystem::path folder, Feed& feed, std::size_t most_line_bytes = std::size_t{256} << 20);
-    /// Looks for what is new. A torn last line is left for the next look; a damaged line is skipped with a warning. A
+    /// Looks for what is new, until an interrupt is requested. A torn last line is left for the next look; a damaged line is skipped with a warning. A
     /// record that became shorter or another file (the run was resumed) is read anew.
     void look();
 

@@ -16,6 +16,7 @@ class Pace {
         if (!first_) {
             first_ = done;
             clock_.restart();
+            excluded_ = 0;
         }
     }
     /// Leaves out seconds in which nothing was done on purpose (a pause).

@@ -27,6 +27,7 @@ void serve(const Context& context, const ServeArguments& arguments) {
     const live::Server server(feed, nullptr, live::parse_address(arguments.address),
                               live::token_or_environment(arguments.token));
     context.print("Serving " + arguments.folder + " at " + server.address().url() + " (Ctrl-C ends it)\n");
+    follower.look();  // a long record takes seconds, in which the page is there already
     while (!core::interrupt_requested()) {
         for (auto waited = between_looks; waited.count() > 0 && !core::interrupt_requested();
              waited -= between_waits)

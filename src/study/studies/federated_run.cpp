@@ -1,6 +1,7 @@
 #include "federated_run.hpp"
 
 #include <limits>
+#include <utility>
 
 #include "estimates.hpp"
 #include "thalweg/aggregator/stage.hpp"
@@ -20,8 +21,13 @@ std::vector<Json> run_federation(const federation::Experiment& experiment, const
                              "': " + error.message());
     std::vector<Json> lines;
     try {
-        federation::Federation federation(experiment, bench.alone(), laboratory.setting.dataset);
+        // A run inside a study has no page: nobody would find it, and two at once would want one port.
+        auto quiet = experiment;
+        quiet.serve.clear();
+        federation::Federation federation(std::move(quiet), bench.alone(), laboratory.setting.dataset);
         lines = federation.run({.folder = folder, .progress = false});
+        if (!federation.is_complete())
+            throw core::RunError("the run in '" + folder.string() + "' ended before its last round");
     } catch (const clients::Diverged&) {
         return {};
     }

@@ -8,6 +8,7 @@
 
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/files.hpp"
+#include "thalweg/core/interrupt.hpp"
 
 namespace thalweg::live {
 namespace {
@@ -50,6 +51,7 @@ TEST_F(Following, TheRecordIsReadAsItGrowsAndATornLineIsLeftForLater) {
     configure();
     add("{\"round\":1,\"seconds\":{\"total\":2.0}}\n{\"rou");
     Follower follower(folder_, feed_);
+    follower.look();
     EXPECT_EQ(news(), 1U);
     EXPECT_THAT(feed_.state(), HasSubstr("\"seconds_left\":4.0"));
     add("nd\":2}\n");
@@ -64,10 +66,23 @@ TEST_F(Following, TheRecordIsReadAsItGrowsAndATornLineIsLeftForLater) {
     EXPECT_THAT(feed_.state(), HasSubstr("finished"));
 }
 
+TEST_F(Following, AnInterruptEndsTheReading) {
+    configure();
+    add("{\"round\":1}\n");
+    Follower follower(folder_, feed_);
+    core::request_interrupt();
+    follower.look();
+    core::clear_interrupt();
+    EXPECT_EQ(news(), 0U);
+    follower.look();
+    EXPECT_EQ(news(), 1U);
+}
+
 TEST_F(Following, AResumedRunIsReadAnew) {
     configure();
     add("{\"round\":1}\n{\"round\":2}\n");
     Follower follower(folder_, feed_);
+    follower.look();
     EXPECT_EQ(news(), 2U);
     core::write_atomically(folder_ / "rounds.jsonl", std::string("{\"round\":1}\n"));
     follower.look();
@@ -84,6 +99,7 @@ TEST_F(Following, ADamagedLineIsSkippedWithAWarning) {
     add("{\"round\":1}\nnonsense\n[1]\n{\"round\":\"x\"}\n{\"round\":2,\"seconds\":3}\n");
     ::testing::internal::CaptureStderr();
     Follower follower(folder_, feed_);
+    follower.look();
     EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("rounds.jsonl:2"));
     EXPECT_EQ(news(), 2U);
 }
@@ -94,6 +110,7 @@ TEST_F(Following, ALineThatIsTooLongIsSkippedWithAWarning) {
     add("{\"round\":1}\n{\"round\":2,\"text\":\"" + text + text + text);
     ::testing::internal::CaptureStderr();
     Follower follower(folder_, feed_, 100);
+    follower.look();
     EXPECT_EQ(news(), 1U);
     add(text + "\"}\n{\"round\":3}\n");
     follower.look();
@@ -108,6 +125,7 @@ TEST_F(Following, ALineThatIsLongerThanAPieceIsRead) {
     configure();
     add("{\"round\":1,\"text\":\"" + std::string(std::size_t{9} << 20, 'x') + "\"}\n{\"round\":2}\n");
     Follower follower(folder_, feed_);
+    follower.look();
     EXPECT_EQ(news(), 2U);
 }
 
@@ -116,6 +134,7 @@ TEST_F(Following, AConfigurationThatCannotBeReadIsNoReasonToEnd) {
     add("{\"round\":1}\n");
     ::testing::internal::CaptureStderr();
     Follower follower(folder_, feed_);
+    follower.look();
     EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("config.yaml"));
     EXPECT_EQ(news(), 1U);
 }

@@ -231,6 +231,15 @@ TEST(Progress, APauseIsNoWork) {
     EXPECT_LT(pace.seconds_left(3), 0);  // nothing is known of work that took no time
 }
 
+TEST(Progress, APauseBeforeTheFirstRoundIsForgotten) {
+    Pace pace;
+    pace.exclude(100);
+    pace.update(0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(600));
+    pace.update(1);
+    EXPECT_GE(pace.seconds_left(2), 0.6);
+}
+
 TEST(Log, WarningsAndNotesGoToStderrAndHaveALevel) {
     EXPECT_EQ(plain([] { warn("x {} y"); }), "thalweg: warning: x {} y\n");
     EXPECT_EQ(plain([] { note("so"); }), "thalweg: note: so\n");
