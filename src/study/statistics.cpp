@@ -96,6 +96,21 @@ double pooled(const std::vector<Setting>& settings,
     return sum / weight;
 }
 
+/// The 95% percentile interval of a statistic that `draw` computes of units drawn with replacement (NaN: nothing varies).
+template <typename Correlation, typename Draw>
+void bootstrap(Correlation& result, std::int64_t resamples, const Draw& draw) {
+    std::vector<double> drawn;
+    for (std::int64_t repeat = 0; repeat < resamples; ++repeat) {
+        const double value = draw();
+        if (!std::isnan(value)) drawn.push_back(value);
+    }
+    if (drawn.size() < 40) return;
+    std::sort(drawn.begin(), drawn.end());
+    const auto last = static_cast<double>(drawn.size() - 1);
+    result.low = drawn[static_cast<std::size_t>(0.025 * last)];
+    result.high = drawn[static_cast<std::size_t>(0.975 * last)];
+}
+
 /// The pooled correlation of models drawn with replacement; NaN when nothing varies.
 double resampled(const std::vector<Setting>& settings, core::Random& random) {
     double sum = 0, weight = 0;
@@ -115,6 +130,47 @@ double resampled(const std::vector<Setting>& settings, core::Random& random) {
         if (std::isnan(value)) continue;
         sum += setting.weight() * value;
         weight += setting.weight();
+    }
+    return weight > 0 ? sum / weight : none;
+}
+
+/// The correlation of blocks drawn with replacement, each with all of its models. A pair of a model with itself is left out,
+/// as is one of two models of a block that was drawn twice: it stands in each of the copies already.
+double resampled_blocks(const Setting& setting, const std::vector<std::vector<std::int64_t>>& blocks,
+                        core::Random& random) {
+    std::vector<std::size_t> drawn(blocks.size());
+    for (auto& block : drawn)
+        block = static_cast<std::size_t>(random.below(static_cast<std::int64_t>(blocks.size())));
+    std::vector<double> x, y;
+    const auto add = [&](std::int64_t i, std::int64_t j) {
+        const auto pair = pair_index(i, j, setting.models);
+        x.push_back(setting.x[pair]);
+        y.push_back(setting.y[pair]);
+    };
+    for (std::size_t a = 0; a < drawn.size(); ++a) {
+        const auto& first = blocks[drawn[a]];
+        for (std::size_t i = 0; i < first.size(); ++i) {
+            for (std::size_t j = i + 1; j < first.size(); ++j) add(first[i], first[j]);
+        }
+        for (std::size_t b = a + 1; b < drawn.size(); ++b) {
+            if (drawn[a] == drawn[b]) continue;
+            for (const auto i : first) {
+                for (const auto j : blocks[drawn[b]]) add(i, j);
+            }
+        }
+    }
+    return correlation(x, y);
+}
+
+/// Mean of the groups' rank correlations by their units; groups without spread count nothing.
+double mean_rank_correlation(const std::vector<UnitTable>& groups) {
+    double sum = 0, weight = 0;
+    for (const auto& group : groups) {
+        const double value = rank_correlation(group.x, group.y);
+        if (std::isnan(value)) continue;
+        const auto units = static_cast<double>(group.x.size());
+        sum += units * value;
+        weight += units;
     }
     return weight > 0 ? sum / weight : none;
 }
@@ -189,51 +245,106 @@ PairCorrelation pair_correlation(const std::vector<PairTable>& tables, core::Ran
         if (std::abs(value) >= std::abs(result.value) - 1e-12) ++as_large;
     }
     result.p = static_cast<double>(1 + as_large) / static_cast<double>(1 + permutations);
-    std::vector<double> drawn;
-    for (std::int64_t repeat = 0; repeat < resamples; ++repeat) {
-        const double value = resampled(settings, random);
-        if (!std::isnan(value)) drawn.push_back(value);
+    bootstrap(result, resamples, [&] { return resampled(settings, random); });
+    return result;
+}
+
+PairCorrelation block_correlation(const PairTable& table,
+                                  const std::vector<std::vector<std::int64_t>>& blocks, core::Random& random,
+                                  std::int64_t permutations, std::int64_t resamples) {
+    PairCorrelation result{none, none, none, none, permutations};
+    if (blocks.empty()) return result;
+    std::size_t members = 0;
+    for (const auto& block : blocks) {
+        if (block.size() != blocks.front().size())
+            throw std::logic_error("blocks that are permuted have equally many models");
+        members += block.size();
     }
-    if (drawn.size() < 40) return result;
-    std::sort(drawn.begin(), drawn.end());
-    const auto at = [&](double share) {
-        return drawn[static_cast<std::size_t>(share * static_cast<double>(drawn.size() - 1))];
+    if (static_cast<std::int64_t>(members) != table.models)
+        throw std::logic_error("every model stands in one block");
+    const auto settings = settings_of({table});
+    if (settings.empty() || holds_nan(table.x) || holds_nan(table.y)) return result;
+    const Setting& setting = settings.front();
+    std::vector<std::size_t> block_of(members), place_of(members);
+    for (std::size_t b = 0; b < blocks.size(); ++b) {
+        for (std::size_t place = 0; place < blocks[b].size(); ++place) {
+            block_of.at(static_cast<std::size_t>(blocks[b][place])) = b;
+            place_of.at(static_cast<std::size_t>(blocks[b][place])) = place;
+        }
+    }
+    const auto of_order = [&](const std::vector<std::int64_t>& order) {
+        const auto other = [&](std::int64_t model) {
+            const auto index = static_cast<std::size_t>(model);
+            return blocks[static_cast<std::size_t>(order[block_of[index]])][place_of[index]];
+        };
+        return pooled(settings, [&](std::size_t, std::int64_t i, std::int64_t j) {
+            return pair_index(other(i), other(j), setting.models);
+        });
     };
-    result.low = at(0.025);
-    result.high = at(0.975);
+    std::vector<std::int64_t> order(blocks.size());
+    std::iota(order.begin(), order.end(), 0);
+    result.value = of_order(order);
+    std::int64_t as_large = 0, all = 0;
+    const auto count = [&](const std::vector<std::int64_t>& names) {
+        // As above: what changes nothing counts.
+        as_large += std::abs(of_order(names)) >= std::abs(result.value) - 1e-12;
+        ++all;
+    };
+    double orders = 1;
+    for (std::size_t b = 2; b <= blocks.size(); ++b) orders *= static_cast<double>(b);
+    if (orders <= static_cast<double>(permutations)) {
+        do count(order);
+        while (std::next_permutation(order.begin(), order.end()));
+        result.permutations = all;
+    } else {
+        count(order);
+        for (std::int64_t repeat = 0; repeat < permutations; ++repeat)
+            count(random.permutation(static_cast<std::int64_t>(blocks.size())));
+    }
+    result.p = static_cast<double>(as_large) / static_cast<double>(all);
+    bootstrap(result, resamples, [&] { return resampled_blocks(setting, blocks, random); });
     return result;
 }
 
 UnitCorrelation unit_correlation(const std::vector<double>& x, const std::vector<double>& y,
                                  core::Random& random, std::int64_t permutations, std::int64_t resamples) {
-    const auto units = static_cast<std::int64_t>(x.size());
-    UnitCorrelation result{none, none, none, none, units};
-    if (units < 3) return result;
-    result.value = rank_correlation(x, y);
-    if (std::isnan(result.value)) return result;
-    std::vector<double> other(y.size()), same(x.size()), drawn;
+    return unit_correlation(std::vector<UnitTable>{{x, y}}, random, permutations, resamples);
+}
+
+UnitCorrelation unit_correlation(const std::vector<UnitTable>& groups, core::Random& random,
+                                 std::int64_t permutations, std::int64_t resamples) {
+    UnitCorrelation result{none, none, none, none, 0};
+    std::vector<UnitTable> varying;
+    for (const auto& group : groups) {
+        result.units += static_cast<std::int64_t>(group.x.size());
+        if (holds_nan(group.x) || holds_nan(group.y)) return result;
+        if (group.x.size() >= 3 && !std::isnan(rank_correlation(group.x, group.y))) varying.push_back(group);
+    }
+    if (varying.empty()) return result;
+    result.value = mean_rank_correlation(varying);
+    std::vector<UnitTable> other = varying;
     std::int64_t as_large = 0;
     for (std::int64_t repeat = 0; repeat < permutations; ++repeat) {
-        const auto order = random.permutation(units);
-        for (std::size_t i = 0; i < other.size(); ++i) other[i] = y[static_cast<std::size_t>(order[i])];
+        for (std::size_t g = 0; g < varying.size(); ++g) {
+            const auto order = random.permutation(static_cast<std::int64_t>(varying[g].y.size()));
+            for (std::size_t i = 0; i < order.size(); ++i)
+                other[g].y[i] = varying[g].y[static_cast<std::size_t>(order[i])];
+        }
         // A permutation that changes nothing must count, whatever the order of its sum rounds to.
-        if (std::abs(rank_correlation(x, other)) >= std::abs(result.value) - 1e-12) ++as_large;
+        if (std::abs(mean_rank_correlation(other)) >= std::abs(result.value) - 1e-12) ++as_large;
     }
     result.p = static_cast<double>(1 + as_large) / static_cast<double>(1 + permutations);
-    for (std::int64_t repeat = 0; repeat < resamples; ++repeat) {
-        for (std::size_t i = 0; i < other.size(); ++i) {
-            const auto unit = static_cast<std::size_t>(random.below(units));
-            same[i] = x[unit];
-            other[i] = y[unit];
+    bootstrap(result, resamples, [&] {
+        for (std::size_t g = 0; g < varying.size(); ++g) {
+            for (std::size_t i = 0; i < varying[g].x.size(); ++i) {
+                const auto unit =
+                    static_cast<std::size_t>(random.below(static_cast<std::int64_t>(varying[g].x.size())));
+                other[g].x[i] = varying[g].x[unit];
+                other[g].y[i] = varying[g].y[unit];
+            }
         }
-        const double value = rank_correlation(same, other);
-        if (!std::isnan(value)) drawn.push_back(value);
-    }
-    if (drawn.size() < 40) return result;
-    std::sort(drawn.begin(), drawn.end());
-    const auto last = static_cast<double>(drawn.size() - 1);
-    result.low = drawn[static_cast<std::size_t>(0.025 * last)];
-    result.high = drawn[static_cast<std::size_t>(0.975 * last)];
+        return mean_rank_correlation(other);
+    });
     return result;
 }
 

@@ -46,6 +46,17 @@ struct PairCorrelation {
 PairCorrelation pair_correlation(const std::vector<PairTable>& tables, core::Random& random,
                                  std::int64_t permutations = 9999, std::int64_t resamples = 2000);
 
+/// The same question of one setting whose models come in blocks (trained one way), when what is joined are the blocks:
+/// x and y of two models both follow their blocks, so that the blocks are the units, not their models. Under the null
+/// hypothesis the blocks' names in y can be permuted, models keeping their places in them: model (block, place) stands for
+/// (π(block), place). All orders of the blocks where there are no more than `permutations` (`result.permutations` says how
+/// many), that many drawn ones and the given one otherwise. The interval is a bootstrap over blocks with all their models;
+/// no model is paired with itself, and none with models of a copy of its block. `blocks`: which models; all of one size,
+/// every model in one (std::logic_error).
+PairCorrelation block_correlation(const PairTable& table,
+                                  const std::vector<std::vector<std::int64_t>>& blocks, core::Random& random,
+                                  std::int64_t permutations = 9999, std::int64_t resamples = 2000);
+
 /// Is there more of y where there is more of x, among independent units (models, or pairs that share none)? Spearman's
 /// correlation, its 95% percentile interval over units drawn with replacement, and the two-sided p of the units' names
 /// permuted in y. NaN for fewer than 3 units or no spread.
@@ -56,6 +67,15 @@ struct UnitCorrelation {
 UnitCorrelation unit_correlation(const std::vector<double>& x, const std::vector<double>& y,
                                  core::Random& random, std::int64_t permutations = 9999,
                                  std::int64_t resamples = 2000);
+/// Two quantities of the units of one group.
+struct UnitTable {
+    std::vector<double> x, y;
+};
+/// The same inside groups (ways of training) that may differ in both: the mean of the groups' rank correlations by their
+/// units; units are permuted, and drawn, inside their group. Groups of fewer than 3 units or without spread count nothing;
+/// `units` are those of all groups.
+UnitCorrelation unit_correlation(const std::vector<UnitTable>& groups, core::Random& random,
+                                 std::int64_t permutations = 9999, std::int64_t resamples = 2000);
 
 /// Sign-flip test of independent units (models): does their mean differ from 0? Two-sided; exact for up to 20 units, so that
 /// n units cannot give less than 2^(1−n). NaN for no unit, or one that is NaN.

@@ -1,8 +1,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "common.hpp"
+#include "estimates.hpp"
+#include "rows.hpp"
 #include "thalweg/aggregator/matching.hpp"
 #include "thalweg/analysis/measures.hpp"
 #include "thalweg/embedded/studies.hpp"
@@ -28,8 +31,9 @@ struct Setting {
     std::vector<const Way*> ways;
     std::vector<std::string> models;
     std::vector<std::size_t> way_of;
-    PairTable table{};               ///< x: sign consistency, y: merge quality
+    PairTable table{};               ///< x: sign consistency, y: merge quality; NaN: one of the two diverged
     std::vector<double> midpoint{};  ///< accuracy, by pair
+    std::vector<bool> trained{};     ///< by model: it did not diverge
 };
 
 constexpr std::uint64_t shared_seed = 999999;
@@ -44,6 +48,10 @@ class SignConsistencyVsMerge final : public Study {
         for (const auto& alignment : options["alignments"].items()) {
             if (alignment.as_text() != "none") aggregator::require_alignment_method(alignment.as_text());
         }
+        for (const auto& initialisation : options["initialisations"].items()) {
+            if (initialisation.as_text() != "shared" && initialisation.as_text() != "independent")
+                initialisation.reject("'" + initialisation.as_text() + "' is none of shared, independent");
+        }
         const auto ways = train(options, bench);
         auto settings = settings_of(options, ways);
         for (auto& setting : settings) measure(setting, options, bench);
@@ -52,14 +60,17 @@ class SignConsistencyVsMerge final : public Study {
         Result result;
         // Alignments share their models: no test joins them.
         for (const auto& setting : settings) {
-            result.findings.push_back(
-                finding("Pairs of models that agree in more signs merge better: " + words(setting),
-                        pair_correlation({setting.table}, random, permutations)));
+            const auto blocks = whole_ways(setting);
+            result.findings.push_back(finding(
+                "Pairs of models that agree in more signs merge better: " + words(setting),
+                block_correlation(of_models(setting, joined(blocks)), numbered(blocks), random, permutations),
+                std::to_string(blocks.size()) + " ways of training"));
         }
         for (const auto& setting : settings) {
             result.findings.push_back(
                 finding("The same among models that differ in nothing but their seeds: " + words(setting),
-                        pair_correlation(cells(setting), random, permutations)));
+                        pair_correlation(cells(setting), random, permutations),
+                        std::to_string(joined(all_ways(setting)).size()) + " models"));
         }
         result.summary = fmt::format(
             "Accuracy lost at the midpoint against sign consistency, {} settings of {} models with different "
@@ -137,11 +148,17 @@ class SignConsistencyVsMerge final : public Study {
             [&](std::size_t i) {
                 const Laboratory& lab =
                     *setting.ways.front()->laboratory;  // the ways differ in training alone
+                if (!bench.has_model(setting.models[i]))
+                    return Json{{"accuracy", nullptr}, {"signs", nullptr}, {"midpoint", nullptr}};
                 const auto a = bench.model(setting.models[i]);
                 Json row = {{"accuracy", lab.test_score(a).accuracy},
                             {"signs", Json::array()},
                             {"midpoint", Json::array()}};
                 for (std::size_t j = i + 1; j < n; ++j) {
+                    if (!bench.has_model(setting.models[j])) {
+                        for (const char* key : {"signs", "midpoint"}) row[key].push_back(nullptr);
+                        continue;
+                    }
                     const auto b = lab.align(a, bench.model(setting.models[j]), setting.alignment, seed);
                     row["signs"].push_back(analysis::sign_consistency(a, b).overall);
                     row["midpoint"].push_back(lab.test_score(analysis::interpolate(a, b, 0.5)).accuracy);
@@ -151,9 +168,12 @@ class SignConsistencyVsMerge final : public Study {
         setting.table.models = static_cast<std::int64_t>(n);
         const auto accuracy = numbers_in(results, "accuracy");
         for (std::size_t i = 0; i < n; ++i) {
+            const auto signs = row_in(results[i], "signs", n - i - 1);
+            const auto midpoints = row_in(results[i], "midpoint", n - i - 1);
+            setting.trained.push_back(!std::isnan(accuracy[i]));
             for (std::size_t j = i + 1; j < n; ++j) {
-                const double midpoint = results[i]["midpoint"][j - i - 1].get<double>();
-                setting.table.x.push_back(results[i]["signs"][j - i - 1].get<double>());
+                const double midpoint = midpoints[j - i - 1];
+                setting.table.x.push_back(signs[j - i - 1]);
                 // Beside what the two can do themselves: better trained models merge to higher accuracy anyway.
                 setting.table.y.push_back(midpoint - 0.5 * (accuracy[i] + accuracy[j]));
                 setting.midpoint.push_back(midpoint);
@@ -161,24 +181,58 @@ class SignConsistencyVsMerge final : public Study {
         }
     }
 
+    using Members = std::vector<std::int64_t>;
+
+    /// The trained models of each way.
+    static std::vector<Members> all_ways(const Setting& setting) {
+        std::vector<Members> ways(setting.ways.size());
+        for (std::size_t i = 0; i < setting.models.size(); ++i) {
+            if (setting.trained[i]) ways[setting.way_of[i]].push_back(static_cast<std::int64_t>(i));
+        }
+        return ways;
+    }
+
+    /// The ways none of whose models diverged: those that can stand for each other.
+    static std::vector<Members> whole_ways(const Setting& setting) {
+        auto ways = all_ways(setting);
+        std::erase_if(ways, [&](const Members& members) {
+            return members.size() * setting.ways.size() != setting.models.size();
+        });
+        return ways;
+    }
+
+    static Members joined(const std::vector<Members>& ways) {
+        Members all;
+        for (const auto& members : ways) all.insert(all.end(), members.begin(), members.end());
+        return all;
+    }
+
+    /// The ways with their models numbered as they come in `joined`.
+    static std::vector<Members> numbered(std::vector<Members> ways) {
+        std::int64_t next = 0;
+        for (auto& members : ways) {
+            for (auto& member : members) member = next++;
+        }
+        return ways;
+    }
+
+    /// The pairs among some of the models.
+    static PairTable of_models(const Setting& setting, const Members& members) {
+        PairTable table{static_cast<std::int64_t>(members.size()), {}, {}};
+        for (std::size_t i = 0; i < members.size(); ++i) {
+            for (std::size_t j = i + 1; j < members.size(); ++j) {
+                const auto pair = pair_index(members[i], members[j], setting.table.models);
+                table.x.push_back(setting.table.x[pair]);
+                table.y.push_back(setting.table.y[pair]);
+            }
+        }
+        return table;
+    }
+
     /// The pairs inside each way of training.
     static std::vector<PairTable> cells(const Setting& setting) {
         std::vector<PairTable> all;
-        for (std::size_t way = 0; way < setting.ways.size(); ++way) {
-            std::vector<std::int64_t> members;
-            for (std::size_t i = 0; i < setting.models.size(); ++i) {
-                if (setting.way_of[i] == way) members.push_back(static_cast<std::int64_t>(i));
-            }
-            PairTable cell{static_cast<std::int64_t>(members.size()), {}, {}};
-            for (std::size_t i = 0; i < members.size(); ++i) {
-                for (std::size_t j = i + 1; j < members.size(); ++j) {
-                    const auto pair = pair_index(members[i], members[j], setting.table.models);
-                    cell.x.push_back(setting.table.x[pair]);
-                    cell.y.push_back(setting.table.y[pair]);
-                }
-            }
-            all.push_back(std::move(cell));
-        }
+        for (const auto& members : all_ways(setting)) all.push_back(of_models(setting, members));
         return all;
     }
 
@@ -189,19 +243,20 @@ class SignConsistencyVsMerge final : public Study {
         return text;
     }
 
-    static Finding finding(const std::string& claim, const PairCorrelation& correlation) {
+    static Finding finding(const std::string& claim, const PairCorrelation& correlation,
+                           const std::string& units) {
         Finding finding{
             .claim = claim,
             .source = "Li et al., NeurIPS 2024 (arXiv 2405.12489)",
             .published = "positive correlation",
             .ours = "r = " + estimate_text({correlation.value, correlation.low, correlation.high, 0}) + ", " +
-                    p_text(correlation.p),
+                    p_text(correlation.p) + " over " + units,
             .numbers = {{"correlation", correlation.value},
                         {"low", correlation.low},
                         {"high", correlation.high},
                         {"p", correlation.p},
                         {"permutations", correlation.permutations}}};
-        // Neither alone: the permutations know nothing of how far the models scatter, the interval nothing of chance.
+        // Neither alone: the permutations know nothing of how far the units scatter, the interval nothing of chance.
         const bool settled = correlation.p < 0.01 && (correlation.low > 0 || correlation.high < 0);
         finding.seen = !settled                ? Finding::Seen::unsettled
                        : correlation.value > 0 ? Finding::Seen::yes
@@ -219,8 +274,8 @@ class SignConsistencyVsMerge final : public Study {
                               .y = {.label = "midpoint − ends (accuracy, points)"}};
         for (const auto& setting : settings) {
             report::Series series{.name = words(setting),
-                                  .x = setting.table.x,
-                                  .y = setting.table.y,
+                                  .x = known_of(setting.table.x),
+                                  .y = known_of(setting.table.y),
                                   .style = report::Series::Style::points};
             for (double& x : series.x) x *= 100;
             for (double& y : series.y) y *= 100;
@@ -234,7 +289,10 @@ class SignConsistencyVsMerge final : public Study {
             .name = "settings",
             .title = "Within each setting",
             .caption =
-                "Pearson's r over pairs, 95% bootstrap interval over models; p: models permuted (Mantel).",
+                "Pearson's r over pairs, with 95% bootstrap interval and the p of a Mantel test. All ways of "
+                "training: whole ways are drawn and permuted. Trained alike: models, inside their way. "
+                "Trainings "
+                "that diverged are left out, and their way where ways are permuted.",
             .columns = {"initialisation", "alignment", "models", "signs (%)", "midpoint (%)",
                         "midpoint − ends "
                         "(points)",
@@ -243,10 +301,10 @@ class SignConsistencyVsMerge final : public Study {
         for (std::size_t i = 0; i < settings.size(); ++i) {
             const auto& setting = settings[i];
             table.rows.push_back({setting.initialisation, setting.alignment,
-                                  std::to_string(setting.models.size()),
-                                  fixed(100 * mean_of(setting.table.x).value, 2),
-                                  fixed(100 * mean_of(setting.midpoint).value, 2),
-                                  fixed(100 * mean_of(setting.table.y).value, 2), findings[i].ours,
+                                  std::to_string(joined(all_ways(setting)).size()),
+                                  fixed(100 * known_mean(setting.table.x).value, 2),
+                                  fixed(100 * known_mean(setting.midpoint).value, 2),
+                                  fixed(100 * known_mean(setting.table.y).value, 2), findings[i].ours,
                                   findings[i + settings.size()].ours});
         }
         return {.title = "Settings", .tables = {table}};
@@ -258,11 +316,13 @@ const StudyRegistration registration{
      .name = "sign-consistency-vs-merge",
      .help = "accuracy at the midpoint of pairs of models against the share of parameters that agree in sign",
      .citation = "Li et al., NeurIPS 2024 (arXiv 2405.12489)",
-     .options = {core::texts("initialisations", "shared: all models start alike; independent: each its own"),
-                 core::numbers("learning_rates", "of the clients' algorithm"),
-                 core::integers("epochs", "each with each learning rate"),
+     .options = {core::texts("initialisations", "shared: all models start alike; independent: each its own")
+                     .at_least_items(1),
+                 core::numbers("learning_rates", "of the clients' algorithm").above(0).at_least_items(1),
+                 core::integers("epochs", "each with each learning rate").at_least(1).at_least_items(1),
                  core::integer("models", "of each way of training").at_least(2),
-                 core::texts("alignments", "none, or matching methods as `thalweg align --method` has them"),
+                 core::texts("alignments", "none, or matching methods as `thalweg align --method` has them")
+                     .at_least_items(1),
                  core::integer("permutations", "of the models, in each test").at_least(1)}},
     [](const Value&) { return std::make_unique<SignConsistencyVsMerge>(); }};
 

@@ -155,6 +155,118 @@ TEST(PairCorrelation, WithoutSpreadThereIsNoAnswer) {
     EXPECT_THROW(pair_correlation({{3, {1, 1}, {1, 2, 3}}}, random, 9), std::logic_error);
 }
 
+/// Ways of training that models follow in x and in y: both quantities of a pair come from its two ways, from how far they
+/// are apart and from what models trained alike have in common, and a little from the models themselves.
+struct Planted {
+    PairTable table;
+    std::vector<std::vector<std::int64_t>> blocks;
+    std::vector<PairTable> cells;
+};
+/// `across`: of y's way effects that are x's; `inside`: of y's effects of models that are x's.
+Planted planted(std::int64_t ways, std::int64_t each, double across, double inside, std::uint64_t seed) {
+    core::Random random(seed, "planted");
+    const auto effects = [&](std::int64_t count, double share) {
+        std::pair<std::vector<double>, std::vector<double>> both;
+        for (std::int64_t i = 0; i < count; ++i) {
+            both.first.push_back(random.normal());
+            both.second.push_back(share * both.first.back() + std::sqrt(1 - share * share) * random.normal());
+        }
+        return both;
+    };
+    const auto way = effects(ways, across);
+    const auto model = effects(ways * each, inside);
+    Planted all{{ways * each, {}, {}}, {}, {}};
+    for (std::int64_t w = 0; w < ways; ++w) {
+        all.blocks.emplace_back();
+        for (std::int64_t i = 0; i < each; ++i) all.blocks.back().push_back(w * each + i);
+        all.cells.push_back({each, {}, {}});
+    }
+    const auto value = [&](const auto& of_way, const auto& of_model, std::int64_t i, std::int64_t j) {
+        const auto at = [](const auto& list, std::int64_t index) {
+            return list[static_cast<std::size_t>(index)];
+        };
+        return at(of_way, i / each) + at(of_way, j / each) + 0.5 * (i / each == j / each) +
+               0.4 * (at(of_model, i) + at(of_model, j)) + 0.1 * random.normal();
+    };
+    for (std::int64_t i = 0; i < all.table.models; ++i) {
+        for (std::int64_t j = i + 1; j < all.table.models; ++j) {
+            const double x = value(way.first, model.first, i, j), y = value(way.second, model.second, i, j);
+            all.table.x.push_back(x);
+            all.table.y.push_back(y);
+            if (i / each != j / each) continue;
+            auto& cell = all.cells[static_cast<std::size_t>(i / each)];
+            cell.x.push_back(x);
+            cell.y.push_back(y);
+        }
+    }
+    return all;
+}
+
+/// Under no relation of the ways, models as units are taken in by them; blocks are not, and settle as often as p says.
+TEST(BlockCorrelation, HoldsItsLevelWhereWaysAreAllThereIs) {
+    int blocks = 0, settled = 0, models = 0;
+    for (std::uint64_t seed = 0; seed < 200; ++seed) {
+        const auto draw = planted(7, 3, 0, 0, seed);
+        core::Random random(seed, "test");
+        const auto result = block_correlation(draw.table, draw.blocks, random, 199, 200);
+        blocks += result.p <= 0.1;
+        settled += result.p <= 0.01 && (result.low > 0 || result.high < 0);
+        models += pair_correlation({draw.table}, random, 99, 0).p <= 0.1;
+    }
+    EXPECT_GT(blocks, 6);
+    EXPECT_LT(blocks, 36);
+    EXPECT_LT(settled, 8);
+    EXPECT_GT(models, 60);
+}
+
+TEST(BlockCorrelation, FindsARelationOfTheWays) {
+    int found = 0;
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+        const auto draw = planted(9, 3, 0.97, 0, seed);
+        core::Random random(seed, "test");
+        const auto result = block_correlation(draw.table, draw.blocks, random, 499, 200);
+        EXPECT_NEAR(result.value, correlation(draw.table.x, draw.table.y), 1e-12);
+        found += result.p < 0.01 && result.low > 0;
+    }
+    EXPECT_GE(found, 18);
+}
+
+TEST(BlockCorrelation, TakesAllOrdersWhereTheyAreFew) {
+    const auto draw = planted(4, 2, 0.9, 0, 3);
+    core::Random random(1, "test");
+    const auto result = block_correlation(draw.table, draw.blocks, random, 999);
+    EXPECT_EQ(result.permutations, 24);
+    EXPECT_GE(result.p, 1.0 / 24);
+    EXPECT_DOUBLE_EQ(result.p * 24, std::round(result.p * 24));
+    // blocks of one model are models
+    const auto table = distances(5, 0.5, 3);
+    const auto alone = block_correlation(table, {{0}, {1}, {2}, {3}, {4}}, random, 999);
+    EXPECT_NEAR(alone.p, pair_correlation({table}, random, 19999).p, 0.012);
+}
+
+TEST(BlockCorrelation, BlocksAreOfOneSizeAndHoldEveryModel) {
+    core::Random random(1, "test");
+    const auto table = distances(5, 0.5, 3);
+    EXPECT_THROW(block_correlation(table, {{0, 1}, {2}}, random, 9), std::logic_error);
+    EXPECT_THROW(block_correlation(table, {{0, 1}, {2, 3}}, random, 9), std::logic_error);
+    EXPECT_TRUE(std::isnan(block_correlation({0, {}, {}}, {}, random, 9).value));
+}
+
+/// Cells of one way each: models are permuted and drawn inside their way, and what ways do to both counts nothing.
+TEST(PairCorrelation, InsideWaysHoldsItsLevelAndFindsWhatModelsDo) {
+    int below = 0, found = 0;
+    for (std::uint64_t seed = 0; seed < 200; ++seed) {
+        core::Random random(seed, "test");
+        below += pair_correlation(planted(4, 5, 0.97, 0, seed).cells, random, 199, 0).p <= 0.1;
+        if (seed >= 20) continue;
+        const auto result = pair_correlation(planted(4, 5, 0, 0.99, seed).cells, random, 499, 200);
+        found += result.p < 0.01 && result.low > 0;
+    }
+    EXPECT_GT(below, 6);
+    EXPECT_LT(below, 36);
+    EXPECT_GE(found, 18);
+}
+
 TEST(UnitCorrelation, FindsARisingOrderAndItsLeastP) {
     core::Random random(1, "test");
     const auto result = unit_correlation({1, 2, 3, 4, 5, 6}, {2, 3, 5, 7, 11, 13}, random, 19999);
@@ -182,10 +294,44 @@ TEST(UnitCorrelation, HoldsItsLevelAndCoversNothing) {
     EXPECT_GT(covered, 170);
 }
 
+/// Groups whose levels differ in both: all units together look correlated, inside groups nothing is.
+TEST(UnitCorrelation, InsideGroupsTheirLevelsCountNothing) {
+    int below = 0, pooled = 0, found = 0;
+    for (std::uint64_t seed = 0; seed < 200; ++seed) {
+        core::Random draws(seed, "groups");
+        std::vector<UnitTable> groups(3), related(3);
+        UnitTable all;
+        for (std::size_t g = 0; g < groups.size(); ++g) {
+            const auto level = static_cast<double>(g);
+            for (int i = 0; i < 8; ++i) {
+                groups[g].x.push_back(level + draws.normal());
+                groups[g].y.push_back(level + draws.normal());
+                all.x.push_back(groups[g].x.back());
+                all.y.push_back(groups[g].y.back());
+                related[g].x.push_back(draws.normal());
+                related[g].y.push_back(related[g].x.back() + 0.3 * draws.normal() - 5 * level);
+            }
+        }
+        below += unit_correlation(groups, draws, 199, 0).p <= 0.1;
+        pooled += unit_correlation(all.x, all.y, draws, 199, 0).p <= 0.1;
+        if (seed >= 20) continue;
+        const auto result = unit_correlation(related, draws, 499, 200);
+        EXPECT_EQ(result.units, 24);
+        found += result.p < 0.01 && result.low > 0;
+    }
+    EXPECT_GT(below, 6);
+    EXPECT_LT(below, 36);
+    EXPECT_GT(pooled, 60);
+    EXPECT_EQ(found, 20);
+}
+
 TEST(UnitCorrelation, WithoutSpreadThereIsNoAnswer) {
     core::Random random(1, "test");
     EXPECT_TRUE(std::isnan(unit_correlation({1, 1, 1}, {1, 2, 3}, random, 9).value));
     EXPECT_TRUE(std::isnan(unit_correlation({1, 2}, {1, 2}, random, 9).value));
+    const UnitTable flat{{1, 1, 1}, {1, 2, 3}}, rising{{1, 2, 3}, {1, 2, 3}};
+    EXPECT_DOUBLE_EQ(unit_correlation({flat, rising}, random, 9).value, 1);
+    EXPECT_TRUE(std::isnan(unit_correlation(std::vector<UnitTable>{flat}, random, 9).value));
 }
 
 }  // namespace
