@@ -78,12 +78,23 @@ class Toroid final : public Study {
             "Error barriers between independently trained models, from the line between them as "
             "trained to the geodesic between them normalised and matched, for " +
             ways.front().architecture + ": " + result.findings[0].ours +
-            ". Local energy and test error over models: " + result.findings[3].ours + ".";
+            ". Local energy and test error over models: " + result.findings[3].ours +
+            ". Training error by way: " + training_errors(ways) + ".";
         result.sections = {path_section(ways, options), energy_section(ways, options)};
         return result;
     }
 
   private:
+    /// The premise: the source's models make none.
+    static std::string training_errors(const std::vector<Way>& ways) {
+        std::string text;
+        for (const auto& way : ways) {
+            if (!text.empty()) text += "; ";
+            text += way.name + " " + fixed(known_mean(way.train_error).value, 2) + "%";
+        }
+        return text;
+    }
+
     static std::vector<Way> train(const Value& options, Workbench& bench) {
         std::vector<Way> ways;
         std::vector<Training> trainings;
@@ -220,45 +231,60 @@ class Toroid final : public Study {
     /// Barrier of path `from` minus that of `to`, pair by pair.
     static Finding smaller(const std::vector<const Way*>& ways, std::size_t from, std::size_t to,
                            const std::string& claim, const std::string& published) {
-        std::vector<double> units, before, after;
+        std::vector<double> before, after;
         for (const auto* way : ways) {
             append(before, column(way->barrier, from));
             append(after, column(way->barrier, to));
         }
-        for (std::size_t i = 0; i < before.size(); ++i) units.push_back(before[i] - after[i]);
-        const auto estimate = mean_of(units);
-        const double p = sign_flip_p(units);
+        const auto units = differences_of(before, after);
+        const auto estimate = known_mean(units);
+        const double p = known_p(units);
         return {.claim = ways.front()->architecture + ": " + claim,
                 .source = paper,
                 .published = published,
-                .ours = fixed(mean_of(before).value, 1) + " → " + fixed(mean_of(after).value, 1) +
+                .ours = fixed(known_mean(before).value, 1) + " → " + fixed(known_mean(after).value, 1) +
                         " points of test error, " + estimate_text(estimate, 1) + " less, " + p_text(p),
                 .seen = seen_by(p, estimate.value),
                 .numbers = json_of(estimate, p)};
     }
 
+    /// Judged inside ways of training: between them, x and y both follow the way, and there are few. `tables`: one a way.
     static Finding correlated(const std::string& claim, const std::string& published,
-                              const std::vector<double>& x, const std::vector<double>& y,
-                              const std::string& units, core::Random& random, std::int64_t permutations) {
-        const auto found = unit_correlation(x, y, random, permutations);
+                              std::vector<UnitTable> tables, const std::string& units, core::Random& random,
+                              std::int64_t permutations) {
+        UnitTable all;
+        for (auto& table : tables) {
+            table = known_units(table);
+            append(all.x, table.x);
+            append(all.y, table.y);
+        }
+        const auto found = unit_correlation(tables, random, permutations);
+        const double pooled = rank_correlation(all.x, all.y);
         return {.claim = claim,
                 .source = paper,
                 .published = published,
                 .ours = "rank correlation " + estimate_text({found.value, found.low, found.high, 0}) +
-                        " over " + std::to_string(found.units) + " " + units + ", " + p_text(found.p),
+                        " inside ways of training, " + std::to_string(found.units) + " " + units + ", " +
+                        p_text(found.p) + "; " + fixed(pooled, 2) +
+                        " over all ways, which is not judged: ways differ in both",
                 .seen = seen_by(found.p, found.value),
                 .numbers = {{"correlation", found.value},
                             {"low", found.low},
                             {"high", found.high},
                             {"units", found.units},
-                            {"p", found.p}}};
+                            {"p", found.p},
+                            {"over all ways", pooled}}};
     }
 
-    /// The numbers minus their mean, so that ways of training do not differ in level.
-    static std::vector<double> centred(std::vector<double> numbers) {
-        const double mean = mean_of(numbers).value;
-        for (double& number : numbers) number -= mean;
-        return numbers;
+    /// The units that are known in both.
+    static UnitTable known_units(const UnitTable& table) {
+        UnitTable known;
+        for (std::size_t i = 0; i < table.x.size(); ++i) {
+            if (std::isnan(table.x[i]) || std::isnan(table.y[i])) continue;
+            known.x.push_back(table.x[i]);
+            known.y.push_back(table.y[i]);
+        }
+        return known;
     }
 
     static void add_findings(const std::vector<const Way*>& ways, core::Random& random,
@@ -277,38 +303,33 @@ class Toroid final : public Study {
                     "and than the line between models matched as trained, so that it is not "
                     "matching alone",
                     "symmetries of scale matter, too"));
-        std::vector<double> energy, error, energy_within, error_within, pair_energy, distance, barrier, bent,
-            bent_matched;
+        std::vector<UnitTable> errors, distances, barriers;
+        std::vector<double> bent, bent_matched;
         for (const auto* way : ways) {
-            append(energy, way->energy);
-            append(error, way->test_error);
-            append(energy_within, centred(way->energy));
-            append(error_within, centred(way->test_error));
+            std::vector<double> pair_energy;
             for (std::size_t pair = 0; pair < way->pairs.size(); ++pair)
                 pair_energy.push_back(0.5 * (way->energy[2 * pair] + way->energy[2 * pair + 1]));
-            append(distance, way->distance);
-            append(barrier, column(way->barrier, geodesic_matched));
+            errors.push_back({way->energy, way->test_error});
+            distances.push_back({pair_energy, way->distance});
+            barriers.push_back({pair_energy, column(way->barrier, geodesic_matched)});
             append(bent, column(way->train_barrier, bend));
             append(bent_matched, column(way->train_barrier, bend_matched));
         }
-        result.findings.push_back(correlated(
-            name + ": models of higher local energy (sharper) have more test error",
-            "flatness and generalisation are correlated", energy, error, "models", random, permutations));
         result.findings.push_back(
-            correlated(name + ": the same among models trained one way (both centred within ways)", "",
-                       energy_within, error_within, "models", random, permutations));
+            correlated(name + ": models of higher local energy (sharper) have more test error",
+                       "flatness and generalisation are correlated", errors, "models", random, permutations));
         result.findings.push_back(correlated(name + ": flatter minima are closer to each other",
-                                             "flatter minima are closer", pair_energy, distance, "pairs",
-                                             random, permutations));
+                                             "flatter minima are closer", distances, "pairs", random,
+                                             permutations));
         result.findings.push_back(correlated(name + ": flatter minima have lower barriers between them",
-                                             "barriers between flat minima are small", pair_energy, barrier,
-                                             "pairs", random, permutations));
+                                             "barriers between flat minima are small", barriers, "pairs",
+                                             random, permutations));
         result.findings.push_back(one_bend(name, bent, bent_matched));
     }
 
     static Finding one_bend(const std::string& name, const std::vector<double>& barriers,
                             const std::vector<double>& matched) {
-        const auto estimate = mean_of(barriers);
+        const auto estimate = known_mean(barriers);
         return {
             .claim = name +
                      ": one bend connects models as trained with less than 1 point of training error above "
@@ -316,7 +337,8 @@ class Toroid final : public Study {
             .source = paper,
             .published = "zero error along paths with one bend",
             .ours = "barrier " + estimate_text(estimate, 2) +
-                    " points of training error; between matched models " + estimate_text(mean_of(matched), 2),
+                    " points of training error; between matched models " +
+                    estimate_text(known_mean(matched), 2),
             .seen = estimate.high < 1  ? Finding::Seen::yes
                     : estimate.low > 1 ? Finding::Seen::no
                                        : Finding::Seen::unsettled,
@@ -330,8 +352,9 @@ class Toroid final : public Study {
             .title = "Error barriers by path",
             .caption =
                 "Largest excess of the error over the line between the ends', in points, on test "
-                "(training) samples; mean over pairs, test with 95% interval.",
-            .columns = {"models", "pairs", "test error (%)"},
+                "(training) samples; mean over pairs, test with 95% interval. The source's models make no "
+                "training error: ours, see there.",
+            .columns = {"models", "pairs", "training error (%)", "test error (%)"},
             .rows = {}};
         for (const auto& path : paths) table.columns.emplace_back(path.name);
         report::Figure bars{.name = "barriers",
@@ -343,13 +366,14 @@ class Toroid final : public Study {
                             .y = {.label = "test error barrier (points)"}};
         for (const auto& path : paths) bars.categories.emplace_back(path.name);
         for (const auto& way : ways) {
-            table.rows.push_back(
-                {way.name, std::to_string(way.pairs.size()), estimate_text(mean_of(way.test_error), 1)});
+            table.rows.push_back({way.name, std::to_string(known_of(column(way.barrier, line)).size()),
+                                  estimate_text(known_mean(way.train_error), 2),
+                                  estimate_text(known_mean(way.test_error), 1)});
             report::Series series{.name = way.name, .style = report::Series::Style::bars};
             for (std::size_t p = 0; p < paths.size(); ++p) {
-                const auto estimate = mean_of(column(way.barrier, p));
+                const auto estimate = known_mean(column(way.barrier, p));
                 table.rows.back().push_back(estimate_text(estimate, 1) + " (" +
-                                            fixed(mean_of(column(way.train_barrier, p)).value, 1) + ")");
+                                            fixed(known_mean(column(way.train_barrier, p)).value, 1) + ")");
                 add_point(series, static_cast<double>(p), estimate);
             }
             bars.series.push_back(std::move(series));
@@ -364,7 +388,8 @@ class Toroid final : public Study {
         report::Figure figure{.name = "paths-" + way.pairs.front().substr(0, way.pairs.front().rfind("-p")),
                               .title = "Paths between " + way.name,
                               .caption = "Test error along the paths, mean over " +
-                                         std::to_string(way.pairs.size()) + " pairs of models.",
+                                         std::to_string(known_of(column(way.barrier, line)).size()) +
+                                         " pairs of models.",
                               .x = {.label = "t: from one model to the other"},
                               .y = {.label = "test error (%)"}};
         const auto points = static_cast<std::size_t>(options["points"].as_int());
@@ -374,7 +399,7 @@ class Toroid final : public Study {
                 std::vector<double> errors;
                 for (const auto& curves : way.curves) errors.push_back(curves[p][i]);
                 series.x.push_back(static_cast<double>(i) / static_cast<double>(points - 1));
-                series.y.push_back(mean_of(errors).value);
+                series.y.push_back(known_mean(errors).value);
             }
             figure.series.push_back(std::move(series));
         }
@@ -413,11 +438,12 @@ class Toroid final : public Study {
                                      .y = way.test_error,
                                      .style = report::Series::Style::points});
             report::Series series{.name = way.name};
-            table.rows.push_back(
-                {way.name, std::to_string(way.models.size()), estimate_text(mean_of(way.train_error), 2),
-                 estimate_text(mean_of(way.test_error), 2), estimate_text(mean_of(way.distance), 2)});
+            table.rows.push_back({way.name, std::to_string(known_of(way.energy).size()),
+                                  estimate_text(known_mean(way.train_error), 2),
+                                  estimate_text(known_mean(way.test_error), 2),
+                                  estimate_text(known_mean(way.distance), 2)});
             for (std::size_t s = 0; s < sigmas.size(); ++s) {
-                const auto estimate = mean_of(column(way.energies, s));
+                const auto estimate = known_mean(column(way.energies, s));
                 add_point(series, sigmas[s].as_number(), estimate);
                 table.rows.back().push_back(estimate_text(estimate, 2));
             }
@@ -445,7 +471,8 @@ const StudyRegistration registration{
                  core::text("matching", "method by which normalised models are matched"),
                  core::numbers("sigmas",
                                "strengths of the noise of local energy; findings are about the last")
-                     .above(0),
+                     .above(0)
+                     .at_least_items(1),
                  core::integer("repeats", "of that noise").at_least(1),
                  core::integer("points", "of every path").at_least(3),
                  core::integer("bend_epochs", "of training a bend").at_least(1),
