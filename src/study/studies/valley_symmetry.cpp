@@ -1,11 +1,14 @@
 #include <torch/types.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
 #include "architectures.hpp"
 #include "common.hpp"
 #include "estimates.hpp"
+#include "rows.hpp"
 #include "thalweg/analysis/valley.hpp"
 #include "thalweg/embedded/studies.hpp"
 #include "units.hpp"
@@ -26,8 +29,10 @@ struct Variant {
     std::shared_ptr<const Laboratory> laboratory;
     std::vector<std::string> models;
     std::vector<double> accuracy;
-    std::vector<std::vector<double>> by_ratio;   ///< [model][ratio]: asymmetry in points
-    std::vector<std::vector<double>> error;      ///< [ratio][λ]: mean over models, in percent
+    std::vector<std::vector<double>>
+        by_ratio;  ///< [model][ratio]: asymmetry in points; NaN: training diverged
+    std::vector<std::vector<double>>
+        error;  ///< [ratio][λ]: mean over models, in percent; empty: all diverged
     std::vector<std::vector<double>> by_noise;   ///< [model][noise]
     std::vector<std::vector<double>> agreement;  ///< [model][noise]: of signs with the model's, in percent
 };
@@ -76,6 +81,11 @@ class ValleySymmetry final : public Study {
     std::string_view configuration() const override { return embedded::studies::valley_symmetry_yaml; }
 
     Result conduct(const Value& options, Workbench& bench) const override {
+        static const std::array<const char*, 3> known{"ones", "uniform", "symmetric"};
+        for (const auto& item : options["batch_norm_initialisations"].items()) {
+            if (std::find(known.begin(), known.end(), item.as_text()) == known.end())
+                item.reject("'" + item.as_text() + "' is none of ones, uniform, symmetric");
+        }
         auto variants = train(options, bench);
         for (auto& variant : variants) {
             sweep_ratios(variant, options, bench);
@@ -85,7 +95,7 @@ class ValleySymmetry final : public Study {
         for (const auto& variant : variants) {
             result.findings.push_back(rises(variant, options));
             result.findings.push_back(sides(variant, options));
-            result.findings.push_back(noises_agree(variant));
+            result.findings.push_back(noises_agree(variant, options));
         }
         compare_initialisations(variants, options, result);
         result.summary =
@@ -155,6 +165,7 @@ class ValleySymmetry final : public Study {
     static void sweep_ratios(Variant& variant, const Value& options, Workbench& bench) {
         const auto seed = static_cast<std::uint64_t>(options["seed"].as_int());
         const auto results = bench.run("ratios", variant.models, [&](std::size_t i) {
+            if (!bench.has_model(variant.models[i])) return Json{{"asymmetry", nullptr}, {"error", nullptr}};
             const auto parameters = bench.model(variant.models[i]);
             Json row = {{"asymmetry", Json::array()}, {"error", Json::array()}};
             for (const auto& ratio : options["ratios"].items()) {
@@ -168,21 +179,28 @@ class ValleySymmetry final : public Study {
             }
             return row;
         });
+        std::size_t known = 0;
         for (const auto& row : results) {
-            variant.by_ratio.push_back(row["asymmetry"].get<std::vector<double>>());
+            variant.by_ratio.push_back(row_in(row, "asymmetry", options["ratios"].items().size()));
+            if (row["error"].is_null()) continue;
+            ++known;
             const auto error = row["error"].get<std::vector<std::vector<double>>>();
             if (variant.error.empty())
                 variant.error.assign(error.size(), std::vector<double>(error[0].size()));
             for (std::size_t r = 0; r < error.size(); ++r) {
-                for (std::size_t p = 0; p < error[r].size(); ++p)
-                    variant.error[r][p] += error[r][p] / static_cast<double>(results.size());
+                for (std::size_t p = 0; p < error[r].size(); ++p) variant.error[r][p] += error[r][p];
             }
+        }
+        for (auto& curve : variant.error) {
+            for (double& error : curve) error /= static_cast<double>(known);
         }
     }
 
     static void sweep_noises(Variant& variant, const Value& options, Workbench& bench) {
         const auto seed = static_cast<std::uint64_t>(options["seed"].as_int());
         const auto results = bench.run("noises", variant.models, [&](std::size_t i) {
+            if (!bench.has_model(variant.models[i]))
+                return Json{{"asymmetry", nullptr}, {"agreement", nullptr}};
             const auto parameters = bench.model(variant.models[i]);
             Json row = {{"asymmetry", Json::array()}, {"agreement", Json::array()}};
             for (const auto& noise : options["noises"].items()) {
@@ -203,8 +221,9 @@ class ValleySymmetry final : public Study {
             return row;
         });
         for (const auto& row : results) {
-            variant.by_noise.push_back(row["asymmetry"].get<std::vector<double>>());
-            variant.agreement.push_back(row["agreement"].get<std::vector<double>>());
+            const auto kinds = options["noises"].items().size();
+            variant.by_noise.push_back(row_in(row, "asymmetry", kinds));
+            variant.agreement.push_back(row_in(row, "agreement", kinds));
         }
     }
 
@@ -216,8 +235,8 @@ class ValleySymmetry final : public Study {
 
     static Finding rises(const Variant& variant, const Value& options) {
         const auto units = slopes(ratios(options), variant.by_ratio);
-        const auto estimate = mean_of(units);
-        const double p = sign_flip_p(units);
+        const auto estimate = known_mean(units);
+        const double p = known_p(units);
         return {
             .claim = variant.name +
                      ": the more signs the noise shares with the model, the flatter the side of λ > 0 (error "
@@ -234,7 +253,7 @@ class ValleySymmetry final : public Study {
         const auto at = ratios(options);
         const auto estimate_at = [&](double ratio) {
             for (std::size_t i = 0; i < at.size(); ++i) {
-                if (at[i] == ratio) return mean_of(column(variant.by_ratio, i));
+                if (at[i] == ratio) return known_mean(column(variant.by_ratio, i));
             }
             return Estimate{none, none, none, 0};
         };
@@ -254,40 +273,78 @@ class ValleySymmetry final : public Study {
                 .numbers = {{"against", json_of(against, none)}, {"with", json_of(with, none)}}};
     }
 
-    static Finding noises_agree(const Variant& variant) {
-        std::vector<double> units;
-        for (std::size_t i = 0; i < variant.models.size(); ++i)
-            units.push_back(correlation(variant.agreement[i], variant.by_noise[i]));
-        const auto estimate = mean_of(units);
-        const double p = sign_flip_p(units);
-        return {
+    /// Where the kind stands in the study's list; its length where it does not.
+    static std::size_t place_of(const std::string& kind, const Value& options) {
+        const auto& noises = options["noises"].items();
+        std::size_t place = 0;
+        while (place < noises.size() && noises[place]["kind"].as_text() != kind) ++place;
+        return place;
+    }
+
+    /// The model's signs against kinds of noise whose signs know nothing of it. Not of these: the model itself, which is the
+    /// zero net at λ = −1 whatever its signs do, and fresh initialisations, which have another shape (scales of 1).
+    static Finding noises_agree(const Variant& variant, const Value& options) {
+        const auto& noises = options["noises"].items();
+        const auto signs = place_of("sign", options), fresh = place_of("initialisation", options);
+        std::vector<double> with, without, units, agreement;
+        for (std::size_t i = 0; i < variant.models.size(); ++i) {
+            std::vector<double> independent, agreeing;
+            for (std::size_t n = 0; n < noises.size(); ++n) {
+                const auto kind = noises[n]["kind"].as_text();
+                if (kind == "sign" || kind == "initialisation" || kind == "parameters") continue;
+                independent.push_back(variant.by_noise[i][n]);
+                agreeing.push_back(variant.agreement[i][n]);
+            }
+            with.push_back(signs < noises.size() ? variant.by_noise[i][signs] : none);
+            without.push_back(mean_of(independent).value);
+            agreement.push_back(mean_of(agreeing).value);
+        }
+        units = differences_of(with, without);
+        const auto estimate = known_mean(units);
+        const double p = known_p(units);
+        Finding finding{
             .claim = variant.name +
-                     ": among kinds of noise, those that agree with the model in more signs have the more "
-                     "asymmetric valley",
+                     ": noise with the model's signs has the more asymmetric valley, beside kinds of noise "
+                     "whose signs are independent of it",
             .source = paper,
             .published = "sign consistency of noise and model decides",
-            .ours = "r = " + estimate_text(estimate) + " over kinds, mean of models, " + p_text(p),
+            .ours = fixed(known_mean(with).value, 1) + " points against " +
+                    fixed(known_mean(without).value, 1) + " with " + fixed(known_mean(agreement).value, 0) +
+                    "% of the signs: " + estimate_text(estimate, 1) + " more, " + p_text(p),
             .seen = seen_by(p, estimate.value),
             .numbers = json_of(estimate, p)};
+        if (fresh < noises.size()) add_counter_example(variant, fresh, finding);
+        return finding;
+    }
+
+    /// Fresh initialisations, which agree in no more signs than other independent noise: are they asymmetric all the same?
+    static void add_counter_example(const Variant& variant, std::size_t fresh, Finding& finding) {
+        const auto asymmetry = known_mean(column(variant.by_noise, fresh));
+        const auto agreement = known_mean(column(variant.agreement, fresh));
+        finding.ours += "; fresh initialisations agree in " + fixed(agreement.value, 0) + "%, " +
+                        estimate_text(asymmetry, 1) + " points";
+        // By the threshold of the statement on the two sides.
+        const bool asymmetric = asymmetry.low > flatter || asymmetry.high < -flatter;
+        if (asymmetric && std::abs(agreement.value - 50) < 5)
+            finding.ours +=
+                ": asymmetric though half of the signs agree, so that signs are not all that decides";
+        finding.numbers["initialisation"] = json_of(asymmetry);
+        finding.numbers["initialisation_agreement"] = agreement.value;
     }
 
     /// A fresh initialisation as noise has scales of 1: it agrees with trained scales that started above zero, and with half
     /// of those that started about zero.
     static void compare_initialisations(const std::vector<Variant>& variants, const Value& options,
                                         Result& result) {
-        std::size_t fresh = 0;
-        const auto& noises = options["noises"].items();
-        while (fresh < noises.size() && noises[fresh]["kind"].as_text() != "initialisation") ++fresh;
-        if (fresh == noises.size()) return;
+        const auto fresh = place_of("initialisation", options);
+        if (fresh == options["noises"].items().size()) return;
         for (const auto& a : variants) {
             if (a.initialisation != "ones") continue;
             for (const auto& b : variants) {
                 if (b.architecture != a.architecture || b.initialisation != "symmetric") continue;
-                auto units = column(a.by_noise, fresh);
-                const auto others = column(b.by_noise, fresh);
-                for (std::size_t i = 0; i < units.size(); ++i) units[i] -= others[i];
-                const auto estimate = mean_of(units);
-                const double p = sign_flip_p(units);
+                const auto units = differences_of(column(a.by_noise, fresh), column(b.by_noise, fresh));
+                const auto estimate = known_mean(units);
+                const double p = known_p(units);
                 result.findings.push_back(
                     {.claim =
                          a.architecture +
@@ -302,6 +359,16 @@ class ValleySymmetry final : public Study {
         }
     }
 
+    /// `8`; `7 to 8` where trainings diverged.
+    static std::string model_count(const std::vector<Variant>& variants) {
+        std::size_t least = variants.front().models.size(), most = 0;
+        for (const auto& variant : variants) {
+            least = std::min(least, known_of(variant.accuracy).size());
+            most = std::max(most, known_of(variant.accuracy).size());
+        }
+        return least == most ? std::to_string(most) : std::to_string(least) + " to " + std::to_string(most);
+    }
+
     static report::Section ratio_section(const std::vector<Variant>& variants, const Value& options) {
         const auto at = ratios(options);
         report::Figure rising{
@@ -311,7 +378,7 @@ class ValleySymmetry final : public Study {
                 "Mean error at λ < 0 minus mean error at λ > 0 on test samples, along noise that has "
                 "the model's signs on a share r of the parameters and the opposite ones elsewhere. "
                 "Mean over models; band: 95% interval over " +
-                std::to_string(variants.front().models.size()) + " models.",
+                model_count(variants) + " models.",
             .x = {.label = "r: parameters whose sign the noise shares (%)"},
             .y = {.label = "asymmetry (points of error)"}};
         report::TextTable table{.name = "ratios",
@@ -324,18 +391,20 @@ class ValleySymmetry final : public Study {
         for (const double ratio : at) table.columns.emplace_back("r = " + fixed(ratio, 2));
         for (const auto& variant : variants) {
             const auto units = slopes(at, variant.by_ratio);
-            table.rows.push_back({variant.name, fixed(100 * mean_of(variant.accuracy).value, 2),
-                                  estimate_text(mean_of(units), 1), p_text(sign_flip_p(units))});
+            table.rows.push_back({variant.name, fixed(100 * known_mean(variant.accuracy).value, 2),
+                                  estimate_text(known_mean(units), 1), p_text(known_p(units))});
             report::Series series{.name = variant.name};
             for (std::size_t i = 0; i < at.size(); ++i) {
-                const auto estimate = mean_of(column(variant.by_ratio, i));
+                const auto estimate = known_mean(column(variant.by_ratio, i));
                 table.rows.back().push_back(estimate_text(estimate, 1));
                 add_point(series, 100 * at[i], estimate);
             }
             rising.series.push_back(std::move(series));
         }
         report::Section section{.title = "Signs of the noise", .figures = {rising}, .tables = {table}};
-        for (const auto& variant : variants) section.figures.push_back(valley_figure(variant, at));
+        for (const auto& variant : variants) {
+            if (!variant.error.empty()) section.figures.push_back(valley_figure(variant, at));
+        }
         return section;
     }
 
@@ -345,7 +414,8 @@ class ValleySymmetry final : public Study {
                               .caption =
                                   "Test error at θ + λε, ε as long as θ times the study's scale; mean "
                                   "over " +
-                                  std::to_string(variant.models.size()) + " models and all repeats.",
+                                  std::to_string(known_of(variant.accuracy).size()) +
+                                  " models and all repeats.",
                               .x = {.label = "λ (lengths of the noise)"},
                               .y = {.label = "test error (%)"}};
         for (std::size_t r = 0; r < at.size(); ++r) {
@@ -363,7 +433,7 @@ class ValleySymmetry final : public Study {
             .name = "asymmetry-by-noise",
             .title = "Asymmetry by kind of noise",
             .caption = "Mean error at λ < 0 minus mean error at λ > 0 on test samples; mean over " +
-                       std::to_string(variants.front().models.size()) + " models.",
+                       model_count(variants) + " models.",
             .x = {.label = "noise"},
             .y = {.label = "models"},
             .grid = report::Grid{.values = {}, .label = "asymmetry (points of error)"}};
@@ -383,10 +453,10 @@ class ValleySymmetry final : public Study {
             map.grid->values.emplace_back();
             table.rows.emplace_back(1, variant.name);
             for (std::size_t n = 0; n < map.grid->column_names.size(); ++n) {
-                const auto estimate = mean_of(column(variant.by_noise, n));
+                const auto estimate = known_mean(column(variant.by_noise, n));
                 map.grid->values.back().push_back(estimate.value);
                 table.rows.back().push_back(estimate_text(estimate, 1) + " (" +
-                                            fixed(mean_of(column(variant.agreement, n)).value, 0) + "%)");
+                                            fixed(known_mean(column(variant.agreement, n)).value, 0) + "%)");
             }
         }
         return {.title = "Kinds of noise", .figures = {map}, .tables = {table}};
@@ -404,8 +474,11 @@ const StudyRegistration registration{
           core::texts("batch_norm_initialisations",
                       "ones: scales start at 1; uniform: in [0, 1); symmetric: uniform in [-1, 1)")
               .at_least_items(1),
-          core::numbers("ratios", "shares r of entries whose sign the noise has").at_least(0).at_most(1),
-          core::plugins("noises", "noise", "kinds of noise, their signs not controlled"),
+          core::numbers("ratios", "shares r of entries whose sign the noise has")
+              .at_least(0)
+              .at_most(1)
+              .at_least_items(1),
+          core::plugins("noises", "noise", "kinds of noise, their signs not controlled").at_least_items(1),
           core::number("scale", "length of the noise ÷ length of the model's parameters").above(0),
           core::integer("points", "of λ from −1 to 1").at_least(3),
           core::integer("repeats", "directions drawn for a model").at_least(1),
