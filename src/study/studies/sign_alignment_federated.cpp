@@ -47,7 +47,8 @@ class SignAlignmentFederated final : public Study {
 
     Result conduct(const Value& options, Workbench& bench) const override {
         const auto methods = methods_of(options);
-        const auto cells = run(methods, options, bench);
+        const auto experiments = experiments_of(methods, options, bench);
+        const auto cells = run(methods, experiments, options, bench);
         Result result;
         for (std::size_t method = 1; method < methods.size(); ++method) {
             result.findings.push_back(gain(methods, cells, method));
@@ -56,9 +57,9 @@ class SignAlignmentFederated final : public Study {
             if (methods[method].kind == Method::Kind::client_signs)
                 result.findings.push_back(keeps_signs(methods, cells, method));
         }
-        const auto rounds = options["experiment"]["server"]["rounds"].as_text();
-        result.summary = "Test accuracy after " + rounds + " rounds minus " + methods.front().name +
-                         "'s, mean over all degrees of skew and local epochs: ";
+        const auto rounds = experiments.front().rounds;
+        result.summary = "Test accuracy after " + std::to_string(rounds) + " rounds minus " +
+                         methods.front().name + "'s, mean over all degrees of skew and local epochs: ";
         for (std::size_t method = 1; method < methods.size(); ++method)
             result.summary += methods[method].name + " " +
                               estimate_text(known_mean(by_seed(all_of(cells), method, accuracy_of))) +
@@ -113,26 +114,39 @@ class SignAlignmentFederated final : public Study {
         return cells;
     }
 
-    /// A job is a federation. A seed has the same partition, initial model and batches with every method.
-    static std::vector<Cell> run(const std::vector<Method>& methods, const Value& options, Workbench& bench) {
-        auto cells = cells_of(options);
-        const auto seeds = options["seeds"].as_int();
-        std::vector<std::string> labels;
+    /// By cell, method and seed. A seed has the same partition, initial model and batches with every method.
+    static std::vector<federation::Experiment> experiments_of(const std::vector<Method>& methods,
+                                                              const Value& options, Workbench& bench) {
         std::vector<federation::Experiment> experiments;
         core::collectively(bench.all(), [&] {
-            for (std::size_t cell = 0; cell < cells.size(); ++cell) {
-                for (std::size_t method = 0; method < methods.size(); ++method) {
-                    for (std::int64_t i = 0; i < seeds; ++i) {
-                        labels.push_back(fmt::format("c{}-m{}-s{}", cell, method, i));
-                        auto overrides = methods[method].overrides;
+            for (const auto& cell : cells_of(options)) {
+                for (const auto& method : methods) {
+                    for (std::int64_t i = 0; i < options["seeds"].as_int(); ++i) {
+                        auto overrides = method.overrides;
                         overrides.push_back("seed=" + std::to_string(options["seed"].as_int() * 1000 + i));
-                        overrides.push_back(assignment("data.partition.alpha", Value::of(cells[cell].alpha)));
-                        overrides.push_back(assignment("clients.epochs", Value::of(cells[cell].epochs)));
+                        overrides.push_back(assignment("data.partition.alpha", Value::of(cell.alpha)));
+                        overrides.push_back(assignment("clients.epochs", Value::of(cell.epochs)));
                         experiments.push_back(federation::make_experiment(options["experiment"], overrides));
                     }
                 }
             }
         });
+        return experiments;
+    }
+
+    /// A job is a federation.
+    static std::vector<Cell> run(const std::vector<Method>& methods,
+                                 const std::vector<federation::Experiment>& experiments, const Value& options,
+                                 Workbench& bench) {
+        auto cells = cells_of(options);
+        const auto seeds = options["seeds"].as_int();
+        std::vector<std::string> labels;
+        for (std::size_t cell = 0; cell < cells.size(); ++cell) {
+            for (std::size_t method = 0; method < methods.size(); ++method) {
+                for (std::int64_t i = 0; i < seeds; ++i)
+                    labels.push_back(fmt::format("c{}-m{}-s{}", cell, method, i));
+            }
+        }
         const auto lab =
             bench.laboratory(options["experiment"], {"data.partition.alpha=1"}, options["samples"]);
         const auto results = bench.run("federations", labels, [&](std::size_t i) {
@@ -178,6 +192,29 @@ class SignAlignmentFederated final : public Study {
         return sum;
     }
 
+    /// Federations of the method that diverged: they left no accuracy.
+    static std::int64_t diverged(const std::vector<const Cell*>& cells, std::size_t method) {
+        std::int64_t count = 0;
+        for (const Cell* cell : cells) {
+            for (const double accuracy : cell->accuracy[method]) count += std::isnan(accuracy) ? 1 : 0;
+        }
+        return count;
+    }
+
+    /// A method is not better for its good seeds alone: where it diverged more often than the first, nothing is settled.
+    static Finding with_diverged(Finding finding, const std::vector<Method>& methods,
+                                 const std::vector<const Cell*>& cells, std::size_t method) {
+        const auto own = diverged(cells, method), first = diverged(cells, 0);
+        if (own > first) finding.seen = Finding::Seen::unsettled;
+        if (own > 0 || first > 0)
+            finding.ours += fmt::format("; {} of {} federations diverged, {} of {}", own,
+                                        cells.size() * cells.front()->accuracy.front().size(), first,
+                                        methods.front().name);
+        finding.numbers["diverged"] = own;
+        finding.numbers["diverged_of_first"] = first;
+        return finding;
+    }
+
     static Finding judged(std::string claim, std::string source, std::string published,
                           const std::string& unit, const std::vector<double>& units, int digits = 2) {
         const auto estimate = known_mean(units);
@@ -197,17 +234,18 @@ class SignAlignmentFederated final : public Study {
                         std::size_t method) {
         const auto kind = methods[method].kind;
         const bool ours = kind == Method::Kind::server_signs;
-        return judged(methods[method].name + " is more accurate than " + methods.front().name +
-                          ", over all degrees of skew and local epochs",
-                      ours                             ? "question of this program"
-                      : kind == Method::Kind::proximal ? "Li et al., MLSys 2020 (arXiv 1812.06127)"
-                                                       : paper,
-                      ours ? ""
-                      : kind == Method::Kind::proximal
-                          ? "helps where data differ; 88.2 against 88.1% (Dirichlet 0.5, "
-                            "Flower's baseline)"
-                          : "better than FedAvg",
-                      "points of accuracy", by_seed(all_of(cells), method, accuracy_of));
+        auto found = judged(methods[method].name + " is more accurate than " + methods.front().name +
+                                ", over all degrees of skew and local epochs",
+                            ours                             ? "question of this program"
+                            : kind == Method::Kind::proximal ? "Li et al., MLSys 2020 (arXiv 1812.06127)"
+                                                             : paper,
+                            ours ? ""
+                            : kind == Method::Kind::proximal
+                                ? "helps where data differ; 88.2 against 88.1% (Dirichlet 0.5, "
+                                  "Flower's baseline)"
+                                : "better than FedAvg",
+                            "points of accuracy", by_seed(all_of(cells), method, accuracy_of));
+        return with_diverged(std::move(found), methods, all_of(cells), method);
     }
 
     /// At the smallest α minus at the largest.
@@ -223,19 +261,26 @@ class SignAlignmentFederated final : public Study {
             if (cell.alpha == lowest) skewed.push_back(&cell);
             if (cell.alpha == highest) even.push_back(&cell);
         }
-        return judged(
+        auto found = judged(
             methods[method].name + " gains more where clients' labels differ most (α = " +
                 core::to_flow(Value::of(lowest)) + " against " + core::to_flow(Value::of(highest)) + ")",
             "question of this program", "", "points more",
             differences_of(by_seed(skewed, method, accuracy_of), by_seed(even, method, accuracy_of)));
+        skewed.insert(skewed.end(), even.begin(), even.end());
+        return with_diverged(std::move(found), methods, skewed, method);
     }
 
     static Finding keeps_signs(const std::vector<Method>& methods, const std::vector<Cell>& cells,
                                std::size_t method) {
-        return judged("Clients of " + methods[method].name +
-                          " agree with the global model in more signs than those of " + methods.front().name,
-                      paper, "what the term is for", "points of sign consistency",
-                      by_seed(all_of(cells), method, signs_of), 3);
+        // What they are compared with is the new global model, the mean of what they send, not the one that they started
+        // from, whose signs the term keeps.
+        auto found = judged(
+            "Clients of " + methods[method].name +
+                " agree in more signs with the new global model, the mean of their own, than those of " +
+                methods.front().name,
+            paper, "the term keeps the signs of the model that clients start from",
+            "points of sign consistency", by_seed(all_of(cells), method, signs_of), 3);
+        return with_diverged(std::move(found), methods, all_of(cells), method);
     }
 
     static report::Figure figure(const std::vector<Method>& methods, const std::vector<Cell>& cells,
