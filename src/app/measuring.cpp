@@ -5,6 +5,7 @@
 
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/files.hpp"
+#include "thalweg/core/interrupt.hpp"
 #include "thalweg/core/random.hpp"
 #include "thalweg/data/dataset.hpp"
 
@@ -50,13 +51,14 @@ std::string MeasuringArguments::describe(const data::Dataset& dataset, const dat
 
 void MeasuringArguments::deliver(const Context& context, const Json& json, const std::string& text,
                                  const report::Document& document) const {
-    leave_report(context, document, out);
     if (model.json) {
         context.print(json);
     } else {
-        context.print(text +
-                      (out.empty() ? "" : "written to " + (fs::path(out) / "report.html").string() + "\n"));
+        context.print(text);
     }
+    leave_report(context, document, out);
+    if (!model.json && !out.empty())
+        context.print("written to " + (fs::path(out) / "report.html").string() + "\n");
 }
 
 void refuse_run(const std::string& folder) {
@@ -82,14 +84,40 @@ void require_folder(const Context& context, const std::string& folder) {
     });
 }
 
+fs::path numbered_folder(const std::string& name, int number) {
+    return fs::path("runs") / (number == 1 ? name : name + "-" + std::to_string(number));
+}
+
+fs::path free_folder(const std::string& name) {
+    int number = 1;
+    std::error_code error;
+    while (fs::exists(numbered_folder(name, number), error)) ++number;
+    return numbered_folder(name, number);
+}
+
+void draw_report(const std::function<report::Document()>& document, const fs::path& folder,
+                 const std::string& what) {
+    const std::string later = "`thalweg report " + folder.string() + "`";
+    try {
+        core::check_interrupt();
+        report::write_report(document(), folder);
+    } catch (const core::Interrupted&) {
+        record::note(what + " in " + folder.string() + ", but its figures are not all drawn; " + later +
+                     " draws them");
+        throw;
+    } catch (const std::exception& error) {
+        record::warn(what + ", but its report could not be drawn: " + std::string(error.what()) + ". " +
+                     later + " tries again");
+    }
+}
+
 void leave_report(const Context& context, const report::Document& document, const std::string& folder) {
-    if (folder.empty()) return;
-    core::collectively(context.communicator, [&] {
-        if (!context.is_root) return;
-        report::write_report(document, folder);
-        core::write_atomically(fs::path(folder) / "result.json",
-                               record::json_text(report::to_json(document), 1) + "\n");
-    });
+    if (folder.empty() || !context.is_root) return;
+    std::error_code error;
+    fs::remove(fs::path(folder) / "report.html", error);  // an older one would not show this result
+    core::write_atomically(fs::path(folder) / "result.json",
+                           record::json_text(report::to_json(document), 1) + "\n");
+    draw_report([&] { return document; }, folder, "the result is kept");
 }
 
 }  // namespace thalweg::app

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -25,7 +27,7 @@ struct MeasuringArguments {
     std::shared_ptr<const data::SampleSet> draw(const data::Dataset& dataset) const;
     /// `1,000 test samples of fashion_mnist`, for captions.
     std::string describe(const data::Dataset& dataset, const data::SampleSet& drawn) const;
-    /// Prints one or the other, and writes report.html, result.json and figures/ where `--out` says. Collective.
+    /// Prints one or the other, and then leaves the report where `--out` says.
     void deliver(const Context& context, const Json& json, const std::string& text,
                  const report::Document& document) const;
 };
@@ -37,7 +39,19 @@ void refuse_run(const std::string& folder);
 /// holds a run. Collective.
 void require_folder(const Context& context, const std::string& folder);
 
-/// A folder for results: report.html, result.json, figures/. Nothing when `folder` is empty. Collective.
+/// runs/NAME, runs/NAME-2, …: the `number`th.
+std::filesystem::path numbered_folder(const std::string& name, int number);
+/// The first of them that is free.
+std::filesystem::path free_folder(const std::string& name);
+
+/// Draws report.html and figures/ into `folder`, which holds `what` already: a failure is a warning, and an interrupt says
+/// how they are drawn later and is passed on. Rank 0 alone.
+void draw_report(const std::function<report::Document()>& document, const std::filesystem::path& folder,
+                 const std::string& what);
+
+/// A folder for results: first result.json, then what is drawn from it. Nothing when `folder` is empty. Called after the
+/// result was printed, which no full disk and no Ctrl-C shall lose. Rank 0 alone writes; RunError there when result.json
+/// cannot be written.
 void leave_report(const Context& context, const report::Document& document, const std::string& folder);
 
 }  // namespace thalweg::app

@@ -60,8 +60,9 @@ class Compare(Case):
         self.assertEqual(spaced["follow"], "merge_many + mean")
 
     def test_ctrl_c_leaves_the_seeds_that_were_finished(self):
-        words = ["compare", self.config, "--pipelines", "mean; median", "--seeds", 9000, "--csv", self.path("rows.csv")]
-        running = subprocess.Popen(command_line(*words), env=ENVIRONMENT, stdout=subprocess.PIPE,
+        words = ["compare", self.config, "--pipelines", "mean; median", "--seeds", 9000, "--csv", self.path("rows.csv"),
+                 "--out", self.path("c")]
+        running = subprocess.Popen(command_line(*words), env=ENVIRONMENT, cwd=self.folder, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 60
         while not os.path.exists(self.path("rows.csv")) and time.monotonic() < deadline:
@@ -71,8 +72,37 @@ class Compare(Case):
         self.assertEqual(running.returncode, 130, err)
         self.assertIn("seeds that were finished", err)
         self.assertIn("median", out)
+        # Nothing is drawn while somebody waits for the end, but all is kept that drawing needs.
+        self.assertIn("thalweg report " + self.path("c"), err)
+        self.assertFalse(os.path.exists(self.path("c", "report.html")))
+        self.succeed("report", "c")
+        self.assertTrue(os.path.exists(self.path("c", "report.html")))
         with open(self.path("rows.csv"), newline="") as file:
             self.assertGreaterEqual(len(list(csv.DictReader(file))), 4)
+
+    def test_a_report_is_left_where_nobody_said_where(self):
+        words = ["compare", self.config, "--pipelines", "mean; median", "server.rounds=1"]
+        for name in ("tiny-compare", "tiny-compare-2"):
+            self.assertIn(os.path.join("runs", name, "report.html"), self.succeed(*words).stderr)
+            self.assertTrue(os.path.exists(self.path("runs", name, "report.html")))
+        with open(self.path("file"), "w", encoding="utf-8"):
+            pass
+        os.rename(self.path("runs"), self.path("elsewhere"))
+        os.rename(self.path("file"), self.path("runs"))  # no folder can be made there
+        done = self.succeed(*words)
+        self.assertIn("median", done.stdout)
+        self.assertIn("no report", done.stderr)
+
+    def test_figures_that_cannot_be_written_lose_no_result(self):
+        os.makedirs(self.path("c"))
+        with open(self.path("c", "figures"), "w", encoding="utf-8"):
+            pass  # a file where the folder should be
+        done = self.succeed("compare", self.config, "--pipelines", "mean; median", "server.rounds=1", "--out", "c")
+        self.assertIn("median", done.stdout)
+        self.assertIn("could not be drawn", done.stderr)
+        os.remove(self.path("c", "figures"))
+        self.succeed("report", "c")
+        self.assertTrue(os.path.exists(self.path("c", "report.html")))
 
     def test_a_pipeline_that_fails_is_said_and_the_others_stay(self):
         words = ["compare", self.config, "model.activation=tanh", "server.rounds=1", "--pipelines"]

@@ -11,7 +11,8 @@ import unittest
 from support import Case, TINY
 
 EVERYTHING = TINY.replace("measures: [ladder, sign_consistency, barrier, variance_ratio]",
-                          "measures: [ladder, {sign_consistency: {layers: true}}, barrier, variance_ratio]")
+                          "measures: [ladder, {sign_consistency: {layers: true}}, barrier, variance_ratio, "
+                          "{surface: {points: 5, samples: 100}}]")
 
 
 def installed(module):
@@ -88,7 +89,7 @@ class Reports(Case):
         for value, line in zip(curve["y"], rounds):
             self.assertAlmostEqual(value, 100 * line["test"]["accuracy"])
         self.assertLessEqual({"accuracy", "loss", "ladder", "partition", "times", "barrier-error", "signs", "signs-by-client",
-                              "variance-ratio"}, set(figures))
+                              "variance-ratio", "surface-loss"}, set(figures))
         held = self.read_json("run", "partition.json")
         grid = figures["partition"]["grid"]["values"]
         self.assertEqual(grid, [client["labels"] for client in held["clients"]])
@@ -130,6 +131,28 @@ class Reports(Case):
         self.assertEqual(self.figures(document)["accuracy"]["categories"], ["mean", "weight_matching+mean"])
         self.succeed("report", "c", "--out", "again")
         self.assertEqual(self.report("again", "report.html"), document)
+        self.succeed("run", config, "--out", "a")
+        self.succeed("run", config, "seed=4", "--out", "b")
+        for words in (["a", "b"], ["a"]):
+            done = self.call("report", *words, "--out", "c")
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn("another command", done.stderr)
+        self.assertEqual(self.report("c", "report.html"), document)
+
+    def test_measures_under_names_of_their_own(self):
+        config = self.write("tiny.yaml", TINY)
+        words = ["data.holdout=60", "analysis.measures=[valley, {valley: {as: whole, points: 5}}, {hessian: {as: sharp, "
+                 "probes: 1}}, {ladder: {as: steps}}]"]
+        self.succeed("run", config, *words, "--out", "run")
+        figures = self.figures(self.report("run", "report.html"))
+        self.assertLessEqual({"valley-loss", "valley-loss-whole", "hessian-sharp", "ladder"}, set(figures))
+        self.assertEqual(figures["valley-loss-whole"]["y"]["label"], "loss (nats)")
+        self.assertEqual(len(figures["valley-loss-whole"]["series"][0]["x"]), 5)
+        for name in ("Valley", "valley-a", "x" * 41, "../x"):
+            done = self.call("run", config, "analysis.measures=[{valley: {as: '" + name + "'}}]", "--out", "none")
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn("analysis.measures[0].as", done.stderr)
+            self.assertIn("lower-case letters", done.stderr)
 
     def test_damaged_folders(self):
         os.makedirs(self.path("empty"))
@@ -162,6 +185,19 @@ class Reports(Case):
                                 ("sign_consistency/client_global", line["sign_consistency"]["client_global"])):
                 self.assertAlmostEqual(seen[line["round"], tag], number, delta=1e-6 * max(1, abs(number)))
 
+    @unittest.skipUnless(installed("google.protobuf"), "python3-protobuf is not installed")
+    def test_tensorboard_of_a_run_that_goes_on(self):
+        config = self.write("tiny.yaml", TINY)
+        words = ["record.tensorboard=true", "record.keep_checkpoints=0", "--out", "run"]
+        self.succeed("run", config, *words)
+        # As if it had been killed after round 1.
+        os.remove(self.path("run", "checkpoints", "round-00002.pt"))
+        os.remove(self.path("run", "final.pt"))
+        self.succeed("run", config, *words, "--resume")
+        paths = glob.glob(self.path("run", "events.out.tfevents.*"))
+        steps = sorted(sorted({event.step for event in read_events(path)[1:]}) for path in paths)
+        self.assertEqual(steps, [[1, 2], [2]])
+
     @unittest.skipUnless(installed("selenium") and shutil.which("chromium") and shutil.which("chromedriver"),
                          "chromium, chromium-driver or python3-selenium is not installed")
     def test_in_a_browser(self):
@@ -190,6 +226,12 @@ class Reports(Case):
         self.assertGreater(len(driver.execute_script(colours)), 5)
         wait(lambda: min(driver.execute_script(colours)) > 5, "a canvas is empty")
         self.assertGreater(len(driver.find_elements("css selector", "table.heat td")), 10)
+        readout = driver.execute_script("""
+            const figure = document.getElementById('figure-surface-loss'), canvas = figure.querySelector('canvas');
+            const box = canvas.getBoundingClientRect();
+            canvas.dispatchEvent(new PointerEvent('pointermove', {clientX: box.left + box.width / 2, clientY: box.top + box.height / 2}));
+            return figure.querySelector('.readout').textContent;""")
+        self.assertIn("first direction (filter norms): 0; second direction (filter norms): 0; loss (nats): ", readout)
         # the theme's button by keyboard, and the ground that follows
         grounds = set()
         for _ in range(2):
@@ -206,7 +248,9 @@ class Reports(Case):
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
                                {"width": 360, "height": 800, "deviceScaleFactor": 2, "mobile": True})
         wait(lambda: driver.execute_script("return document.documentElement.scrollWidth") == 360, "a narrow page")
-        self.assertEqual(driver.get_log("browser"), [])
+        # but for the advice against reading pixels again and again, which only this test does
+        log = [entry for entry in driver.get_log("browser") if "getImageData" not in entry["message"]]
+        self.assertEqual(log, [])
 
 
 def read_events(path):

@@ -18,6 +18,7 @@ namespace thalweg::app {
 
 namespace {
 
+namespace fs = std::filesystem;
 using federation::CompareRow;
 
 struct CompareArguments {
@@ -286,20 +287,39 @@ std::string comparison_table(const federation::Comparison& comparison,
     return text;
 }
 
+/// Nobody asked for this folder, so that it cannot be made is no failure of the comparison.
+void leave_unasked(const Context& context, const report::Document& document, const fs::path& folder) {
+    try {
+        std::error_code error;
+        fs::create_directories(folder, error);
+        if (error) throw core::RunError(folder.string() + " cannot be made: " + error.message());
+        leave_report(context, document, folder.string());
+        record::note("report: " + (folder / "report.html").string());
+    } catch (const core::RunError& error) {
+        record::warn("the comparison has no report: " + std::string(error.what()) +
+                     "; --out names another place");
+    }
+}
+
 /// Everything that is said of a comparison, or of the seeds of it that were finished.
 void show(const Context& context, const CompareArguments& arguments, const federation::Comparison& comparison,
           const federation::CompareOptions& options, const federation::Experiment& experiment) {
-    if (!arguments.out.empty())
-        leave_report(context, comparison_document(comparison, options, experiment), arguments.out);
     if (arguments.json) {
         context.print(comparison_json(comparison, options, experiment));
-        return;
+    } else {
+        context.print(comparison_table(comparison, options, experiment.rounds) +
+                      (options.seeds > 1
+                           ? "Mean ± standard error over " + std::to_string(options.seeds) +
+                                 " seeds; differences are paired, with 95% intervals (Student's t).\n"
+                           : "One seed: no errors, no intervals; --seeds 3 gives them.\n"));
     }
-    context.print(comparison_table(comparison, options, experiment.rounds) +
-                  (options.seeds > 1
-                       ? "Mean ± standard error over " + std::to_string(options.seeds) +
-                             " seeds; differences are paired, with 95% intervals (Student's t).\n"
-                       : "One seed: no errors, no intervals; --seeds 3 gives them.\n"));
+    if (!context.is_root) return;
+    const auto document = comparison_document(comparison, options, experiment);
+    if (!arguments.out.empty()) {
+        leave_report(context, document, arguments.out);
+    } else {
+        leave_unasked(context, document, free_folder(experiment.name + "-compare"));
+    }
 }
 
 void compare(const Context& context, const CompareArguments& arguments) {
@@ -359,7 +379,9 @@ void add_compare(CLI::App& program, Context& context) {
                      "compare.barrier_pairs, 3)")
         ->check(CLI::Range(0, 1000));
     command->add_option("--csv", arguments->csv, "also writes every row there");
-    command->add_option("--out", arguments->out, "folder for report.html, result.json and the figures");
+    command->add_option("--out", arguments->out,
+                        "folder for report.html, result.json and the figures (default: "
+                        "runs/NAME-compare, the first free number)");
     command->add_flag("--json", arguments->json, "one JSON document on stdout instead of the table");
     command->footer(
         "Example:\n  mpirun -n 2 thalweg compare configs/compare/one-shot-iid.yaml --pipelines \"mean; "

@@ -17,6 +17,16 @@ struct ReportArguments {
     std::string out;
 };
 
+/// What another command left there has a report of its own.
+void refuse_other(const std::string& folder) {
+    refuse_run(folder);
+    std::error_code error;
+    if (fs::exists(fs::path(folder) / "result.json", error))
+        throw core::UsageError("--out '" + folder +
+                               "' holds the result of another command, whose report would be overwritten; "
+                               "name another folder");
+}
+
 void report(const Context& context, const ReportArguments& arguments) {
     const std::string page = core::collectively(context.communicator, [&]() -> std::string {
         if (arguments.folders.size() > 1 && arguments.out.empty())
@@ -29,7 +39,7 @@ void report(const Context& context, const ReportArguments& arguments) {
             throw core::UsageError("--out '" + folder + "' is a file; name a folder");
         const bool own =
             arguments.folders.size() == 1 && fs::equivalent(arguments.folders.front(), folder, error);
-        if (!own && !arguments.out.empty()) refuse_run(folder);
+        if (!own && !arguments.out.empty()) refuse_other(folder);
         const auto document =
             arguments.folders.size() == 1
                 ? report::document_of(arguments.folders.front())

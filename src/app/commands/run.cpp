@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "../context.hpp"
+#include "../measuring.hpp"
 #include "../runtime.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/federation/federation.hpp"
@@ -21,33 +22,17 @@ struct RunArguments {
     bool json = false;
 };
 
-fs::path numbered(const std::string& name, int number) {
-    return fs::path("runs") / (number == 1 ? name : name + "-" + std::to_string(number));
-}
-
 /// runs/NAME, runs/NAME-2, …: the first that is free, or with --resume the last that is there.
 fs::path default_folder(const std::string& name, bool resume) {
+    if (!resume) return free_folder(name);
     int number = 1;
     std::error_code error;
-    while (fs::exists(numbered(name, number), error)) ++number;
-    if (!resume) return numbered(name, number);
+    while (fs::exists(numbered_folder(name, number), error)) ++number;
     if (number == 1) {
-        throw core::UsageError("--resume: there is no run under '" + numbered(name, 1).string() +
+        throw core::UsageError("--resume: there is no run under '" + numbered_folder(name, 1).string() +
                                "'; say with --out where the run to go on with is");
     }
-    return numbered(name, number - 1);
-}
-
-/// The run stands whatever comes of its picture.
-void draw(const fs::path& folder) {
-    try {
-        report::write_report(report::run_document(folder), folder);
-    } catch (const core::Interrupted&) {
-        throw;
-    } catch (const std::exception& error) {
-        record::warn("the run is recorded, but its report could not be drawn: " + std::string(error.what()) +
-                     ". `thalweg report " + folder.string() + "` tries again");
-    }
+    return numbered_folder(name, number - 1);
 }
 
 void run(const Context& context, const RunArguments& arguments) {
@@ -63,7 +48,6 @@ void run(const Context& context, const RunArguments& arguments) {
                                        .progress = true,
                                        .manifest = manifest(context.backend, context.communicator.size())});
     if (!context.is_root) return;
-    draw(folder);
     if (arguments.json) {
         context.print(
             Json{{"folder", folder.string()}, {"rounds", lines}, {"complete", federation.is_complete()}});
@@ -79,6 +63,7 @@ void run(const Context& context, const RunArguments& arguments) {
             "; torch.load in Python)\n  rounds.jsonl  everything measured, a line a round\n  report.html   "
             "the same to look at, in a browser\n");
     }
+    draw_report([&] { return report::run_document(folder); }, folder, "the run is recorded");
 }
 
 }  // namespace
