@@ -75,13 +75,14 @@ model::Parameters aligned(const Context& context, const LmcArguments& arguments,
 
 void deliver(const Context& context, const LmcArguments& arguments, const LmcResult& result,
              const std::string& data) {
-    leave_report(context, document_of(result, arguments, data), arguments.out);
     if (arguments.model.json) {
         context.print(result_json(result));
     } else {
-        context.print(result_text(result) +
-                      (arguments.out.empty() ? "" : "written to " + arguments.out + "/report.html\n"));
+        context.print(result_text(result));
     }
+    leave_report(context, document_of(result, arguments, data), arguments.out);
+    if (!arguments.model.json && !arguments.out.empty())
+        context.print("written to " + arguments.out + "/report.html\n");
 }
 
 void lmc(const Context& context, const LmcArguments& arguments) {

@@ -185,12 +185,12 @@ void variance(const Context& context, const VarianceArguments& arguments) {
     }
     const auto model = merge(arguments, ends, merged);
     const auto layers = measure(ends, model, *source);
-    leave_report(context, variance_document(layers, arguments), arguments.out);
     if (arguments.model.json) {
         context.print(variance_json(layers));
     } else {
         context.print(variance_text(layers));
     }
+    leave_report(context, variance_document(layers, arguments), arguments.out);
 }
 
 }  // namespace
