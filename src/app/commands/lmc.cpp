@@ -1,8 +1,6 @@
-#include <algorithm>
-#include <variant>
-
 #include "../measuring.hpp"
 #include "lmc_result.hpp"
+#include "thalweg/aggregator/exchange.hpp"
 #include "thalweg/aggregator/matching.hpp"
 #include "thalweg/analysis/measures.hpp"
 #include "thalweg/core/error.hpp"
@@ -35,30 +33,48 @@ std::vector<analysis::Split> splits_of(const Context& context, const LmcArgument
     return splits;
 }
 
-/// The way from A to B. On every rank the same, a function of the models and the seed alone; not collective.
-std::unique_ptr<analysis::Path> make_path(const LmcArguments& arguments, const model::ModelGraph& graph,
-                                          const model::Parameters& a, const model::Parameters& b,
-                                          const data::Dataset& dataset) {
-    if (arguments.path == "line") return analysis::line_path(a, b);
-    if (arguments.path == "geodesic") return analysis::geodesic_path(graph, a, b);
-    const auto train = dataset.train();
-    if (!train) {
-        throw core::UsageError("--path " + arguments.path + " is trained, and " + dataset.name() +
-                               " has no train set as a whole; use line or geodesic");
-    }
-    const auto bend =
-        analysis::train_bend(graph, a, b, arguments.path, *train, arguments.bend, arguments.model.seed);
-    return arguments.path == "bezier" ? analysis::bezier_path(a, bend, b)
-                                      : analysis::polygon_path(a, bend, b);
+/// The free point of a bent path, trained by rank 0 for all: on unlike processors others would train another one. Collective.
+model::Parameters trained_bend(const Context& context, const LmcArguments& arguments,
+                               const model::ModelGraph& graph, const model::Parameters& a,
+                               const model::Parameters& b, const data::Dataset& dataset) {
+    const auto bend = core::collectively(context.communicator, [&] {
+        const auto train = dataset.train();
+        if (!train) {
+            throw core::UsageError("--path " + arguments.path + " is trained, and " + dataset.name() +
+                                   " has no train set as a whole; use line or geodesic");
+        }
+        if (!context.is_root) return model::Parameters();
+        return analysis::train_bend(graph, a, b, arguments.path, *train, arguments.bend,
+                                    arguments.model.seed);
+    });
+    const symmetry::Symmetries none;
+    const aggregator::FusionContext fusion{.graph = graph,
+                                           .symmetries = none,
+                                           .communicator = context.communicator,
+                                           .members = {},
+                                           .holdout = nullptr};
+    return aggregator::broadcast_parameters(bend, 0, fusion);
+}
+
+/// The way from A to B, the same on every rank. Collective.
+std::unique_ptr<analysis::Path> make_path(const Context& context, const LmcArguments& arguments,
+                                          const model::ModelGraph& graph, const model::Parameters& a,
+                                          const model::Parameters& b, const data::Dataset& dataset) {
+    model::Parameters bend;
+    const bool bent = arguments.path == "bezier" || arguments.path == "polygon";
+    if (bent) bend = trained_bend(context, arguments, graph, a, b, dataset);
+    return core::collectively(context.communicator, [&] {
+        if (arguments.path == "bezier") return analysis::bezier_path(a, bend, b);
+        if (arguments.path == "polygon") return analysis::polygon_path(a, bend, b);
+        if (arguments.path == "geodesic") return analysis::geodesic_path(graph, a, b);
+        return analysis::line_path(a, b);
+    });
 }
 
 /// A trained bend has the running statistics of the line's middle; without a finish no point between the ends has its own.
 bool has_stale_norms(const LmcArguments& arguments, const model::ModelGraph& graph) {
     const bool bent = arguments.path == "bezier" || arguments.path == "polygon";
-    return bent && arguments.curve.finish == "none" &&
-           std::any_of(graph.operations.begin(), graph.operations.end(), [](const auto& operation) {
-               return std::holds_alternative<model::BatchNorm>(operation.kind);
-           });
+    return bent && arguments.curve.finish == "none" && analysis::has_batch_norm(graph);
 }
 
 /// B in A's basin. Every rank computes the same permutation: it is a function of the models and the seed alone.
@@ -97,13 +113,16 @@ void lmc(const Context& context, const LmcArguments& arguments) {
     const auto test = dataset->test();
     const auto splits = splits_of(context, arguments, *dataset, train.get(), test.get());
     model::Parameters a = files[0].parameters, b = files[1].parameters;
-    LmcResult result{.path = arguments.path, .stale_norms = has_stale_norms(arguments, graph)};
+    const std::string& finish = arguments.curve.finish;
+    LmcResult result{.path = arguments.path,
+                     .stale_norms = has_stale_norms(arguments, graph),
+                     .moved = arguments.align != "none" || arguments.path != "line"};
     if (result.stale_norms && context.is_root) {
         record::note(
             "batch norms between the ends use the statistics of the line's middle, not their own; "
             "--finish reset_batch_norm takes them anew at every point");
     }
-    if (arguments.align != "none") {
+    if (result.moved || finish != "none") {
         result.before = analysis::linear_curve(graph, a, b, splits, {.points = arguments.curve.points},
                                                nullptr, context.communicator);
     }
@@ -114,13 +133,19 @@ void lmc(const Context& context, const LmcArguments& arguments) {
         }
         if (arguments.align != "none") b = aligned(context, arguments, graph, a, b, calibration);
     });
-    const auto path =
-        core::collectively(context.communicator, [&] { return make_path(arguments, graph, a, b, *dataset); });
+    const auto path = make_path(context, arguments, graph, a, b, *dataset);
     result.curve =
         analysis::path_curve(graph, *path, splits, arguments.curve, calibration, context.communicator);
+    if (finish != "none") {
+        result.unmended = result.moved
+                              ? analysis::path_curve(graph, *path, splits, {.points = arguments.curve.points},
+                                                     nullptr, context.communicator)
+                              : result.before;
+    }
     if (arguments.layers) {
         result.layers = analysis::layer_barriers(graph, a, b, *splits.back().samples, arguments.curve.points,
-                                                 context.communicator);
+                                                 context.communicator,
+                                                 finish == "reset_batch_norm" ? calibration : nullptr);
     }
     result.sign_consistency = analysis::sign_consistency(a, b).overall;
     deliver(context, arguments, result, dataset->name());

@@ -8,21 +8,23 @@ namespace thalweg::app {
 
 namespace {
 
-/// The barriers before alignment, and which share of them is gone.
-void add_reduction(Json& json, const LmcResult& result) {
-    for (const auto* key : {"barrier_before", "relative_reduction"}) {
+/// The barriers of another curve, under `barrier`, and which share of them is gone, under `reduction`; null when it was not
+/// measured.
+void add_reduction(Json& json, const LmcResult& result, const std::optional<analysis::Curve>& other,
+                   const std::string& barrier, const std::string& reduction, bool losses_compare) {
+    for (const auto& key : {barrier, reduction}) {
         json[key] = nullptr;
-        if (!result.before) continue;
+        if (!other) continue;
         for (const auto* name : {"train", "test"}) json[key][name] = nullptr;
     }
-    for (std::size_t s = 0; result.before && s < result.curve.splits.size(); ++s) {
+    for (std::size_t s = 0; other && s < result.curve.splits.size(); ++s) {
         const auto& [name, after] = result.curve.splits[s];
-        const auto& before = result.before->splits[s].second;
-        json["barrier_before"][name] = {{"loss", before.loss_barrier}, {"error", before.error_barrier}};
-        json["relative_reduction"][name] = {
-            {"loss", result.normalised()
-                         ? Json()
-                         : Json(analysis::relative_reduction(before.loss_barrier, after.loss_barrier))},
+        const auto& before = other->splits[s].second;
+        json[barrier][name] = {{"loss", before.loss_barrier}, {"error", before.error_barrier}};
+        json[reduction][name] = {
+            {"loss", losses_compare
+                         ? Json(analysis::relative_reduction(before.loss_barrier, after.loss_barrier))
+                         : Json()},
             {"error", analysis::relative_reduction(before.error_barrier, after.error_barrier)}};
     }
 }
@@ -53,7 +55,8 @@ Json result_json(const LmcResult& result) {
                          {"b", {{"loss", quoted.loss.back()}, {"accuracy", quoted.accuracy.back()}}}};
     json["sign_consistency"] = result.sign_consistency;
     json["variance_ratio"] = curve.variance_ratio;
-    add_reduction(json, result);
+    add_reduction(json, result, result.before, "barrier_before", "relative_reduction", !result.normalised());
+    add_reduction(json, result, result.unmended, "barrier_unmended", "reduction_by_finish", true);
     json["layers"] = Json::array();
     for (const auto& layer : result.layers) {
         json["layers"].push_back(
@@ -85,6 +88,24 @@ std::string less(double before, double after) {
     return ", " + record::percent(std::abs(share), 1) + (share < 0 ? " more" : " less");
 }
 
+/// A line for each split: the barriers of another curve, and how much of them is gone.
+std::string reduction_text(const LmcResult& result, const std::optional<analysis::Curve>& other,
+                           const std::string& what, bool losses_compare) {
+    std::string text;
+    for (std::size_t i = 0; other && i < result.curve.splits.size(); ++i) {
+        const auto& before = other->splits[i].second;
+        const auto& after = result.curve.splits[i].second;
+        text += what + ": " + result.curve.splits[i].first;
+        if (losses_compare) {
+            text += " loss " + record::number(before.loss_barrier) +
+                    less(before.loss_barrier, after.loss_barrier) + ";";
+        }
+        text += " error " + record::percent(before.error_barrier) +
+                less(before.error_barrier, after.error_barrier) + "\n";
+    }
+    return text;
+}
+
 }  // namespace
 
 std::string result_text(const LmcResult& result) {
@@ -108,17 +129,10 @@ std::string result_text(const LmcResult& result) {
         text += name + " barrier: loss " + record::number(split.loss_barrier) + ", error " +
                 record::percent(split.error_barrier) + "\n";
     }
-    for (std::size_t i = 0; result.before && i < curve.splits.size(); ++i) {
-        const auto& before = result.before->splits[i].second;
-        const auto& after = curve.splits[i].second;
-        text += "before, on the line between the models as given: " + curve.splits[i].first;
-        if (!result.normalised()) {
-            text += " loss " + record::number(before.loss_barrier) +
-                    less(before.loss_barrier, after.loss_barrier) + ";";
-        }
-        text += " error " + record::percent(before.error_barrier) +
-                less(before.error_barrier, after.error_barrier) + "\n";
-    }
+    text += reduction_text(result, result.before, "before, on the line between the models as given",
+                           !result.normalised());
+    if (result.moved)  // else the two are one
+        text += reduction_text(result, result.unmended, "without the finish, on the same path", true);
     text += "sign consistency" + std::string(result.normalised() ? " of the normalised models" : "") + ": " +
             record::percent(result.sign_consistency) + "\n";
     if (!curve.variance_ratio.empty()) {
@@ -150,7 +164,10 @@ report::Figure curve_figure(const LmcResult& result, bool of_loss, const std::st
     };
     add(result.curve, "", report::Series::Style::line);
     if (result.before && !(of_loss && result.normalised()))
-        add(*result.before, ", before alignment", report::Series::Style::dashed);
+        add(*result.before, ", line between the models as given", report::Series::Style::dashed);
+    // Where nothing but the finish was asked for, that is the line already drawn.
+    if (result.unmended && result.moved)
+        add(*result.unmended, ", without the finish", report::Series::Style::dashed);
     return figure;
 }
 

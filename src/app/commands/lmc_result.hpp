@@ -27,8 +27,12 @@ struct LmcArguments {
 struct LmcResult {
     std::string path;
     bool stale_norms = false;  ///< batch norms between the ends have statistics that are not theirs
+    bool moved = false;        ///< aligned, or on another path than the line
     analysis::Curve curve{};
-    std::optional<analysis::Curve> before{};  ///< the line between the models as given, when B was aligned
+    /// The unmended line between the models as given, when anything else was asked for.
+    std::optional<analysis::Curve> before{};
+    /// The same path between the same (aligned) models without the finish, when there is one.
+    std::optional<analysis::Curve> unmended{};
     std::vector<analysis::LayerBarrier> layers{};
     double sign_consistency = 0;
 
