@@ -144,6 +144,14 @@ void require_sense(const VarianceArguments& arguments) {
     if (!arguments.merged.empty() && (arguments.align != "none" || arguments.finish != "none"))
         throw core::UsageError(
             "--merged takes a model as it is; --align and --finish make one. Leave one of the two out");
+    const auto pipeline = pipeline_of(arguments);
+    for (const auto& item : pipeline.items()) {
+        if (!item.traits.grows) continue;
+        throw core::UsageError("--align: the stage " + item.name +
+                               " makes a merged model of another architecture, whose layers cannot be "
+                               "compared with those it was made of; set grow: false, as in '" +
+                               item.name + "(grow=false)'");
+    }
 }
 
 void variance(const Context& context, const VarianceArguments& arguments) {
@@ -175,14 +183,16 @@ void variance(const Context& context, const VarianceArguments& arguments) {
                           .members = {},
                           .server = source.get(),
                           .holdout = samples}};
-    for (std::size_t i = 0; i < files.size(); ++i) {
-        const int owner = static_cast<int>(i) % context.communicator.size();
-        const auto id = static_cast<std::int64_t>(i);
-        ends.context.members.push_back({.client = id, .samples = 1, .owner = owner});
-        if (owner == context.communicator.rank())
-            ends.state.updates.push_back(
-                {.client = id, .samples = 1, .parameters = files[i].parameters.clone()});
-    }
+    core::collectively(context.communicator, [&] {
+        for (std::size_t i = 0; i < files.size(); ++i) {
+            const int owner = static_cast<int>(i) % context.communicator.size();
+            const auto id = static_cast<std::int64_t>(i);
+            ends.context.members.push_back({.client = id, .samples = 1, .owner = owner});
+            if (owner == context.communicator.rank())
+                ends.state.updates.push_back(
+                    {.client = id, .samples = 1, .parameters = files[i].parameters.clone()});
+        }
+    });
     const auto model = merge(arguments, ends, merged);
     const auto layers = measure(ends, model, *source);
     if (arguments.model.json) {
