@@ -137,6 +137,7 @@ class OnSmallData(Case):
 
     def test_variance(self):
         plain = self.json("variance", self.a, self.b)["layers"]
+        self.assertEqual(self.json("variance", self.a, self.b, ranks=2)["layers"], plain)
         mended = self.json("variance", self.a, self.b, "--align", "weight_matching", "--finish", "repair",
                            ranks=2)["layers"]
         self.assertEqual([layer["name"] for layer in plain], ["layers.0", "layers.2"])
@@ -171,6 +172,13 @@ class OnSmallData(Case):
         self.assertEqual([step["step"] for step in found["steps"]], [0, 30, 60])
         last = found["steps"][2]
         self.assertEqual((last["test_barrier"], last["loss_barrier"], last["stable"]), (0, 0, True))
+        words = ("instability", self.config, "clients.algorithm.lr=0.05", "clients.epochs=1", "model.norm=batch", "--step", 0,
+                 "--points", 3)
+        plain, fresh = self.json(*words), self.json(*words, "--finish", "reset_batch_norm", "--holdout", 100, ranks=2)
+        self.assertEqual(fresh["finish"], "reset_batch_norm")
+        for stale, own in zip(plain["steps"][0]["curves"], fresh["steps"][0]["curves"]):
+            for at, differ in ((0, False), (1, True), (2, False)):
+                self.assertEqual(stale["test"]["loss"][at] != own["test"]["loss"][at], differ)
 
     def test_reports(self):
         for words, figure in ((("hessian", self.a, "--density", "--samples", 60), "spectral-density"),
@@ -185,7 +193,7 @@ class OnSmallData(Case):
 
     def test_measures_of_rounds(self):
         config = self.write("rounds.yaml", TINY)
-        measures = ("analysis.measures=[{sign_consistency: {layers: true}}, {hessian: {top: 2, samples: 50}}, "
+        measures = ("analysis.measures=[{sign_consistency: {layers: true}}, {hessian: {top: 2, samples: 50, density: true, density_probes: 1, density_steps: 5}}, "
                     "{cka: {samples: 40}}, {flatness: {sigma: [0, 0.3], repeats: 2}}, support]")
         lines = []
         for ranks in (1, 2):
@@ -197,6 +205,12 @@ class OnSmallData(Case):
         text = json.dumps(lines[0])
         for word in ("by_client", "eigenvalues", "standard_error", "outputs_covariance", "layers.2"):
             self.assertIn(word, text)
+        self.assertEqual(len(lines[0][0]["hessian"]["density"]["grid"]), 400)
+        with open(self.path("run-1", "rounds.jsonl")) as file:
+            signs = json.loads(file.readline())["sign_consistency"]
+        whole = lines[0][0]["sign_consistency"]
+        self.assertIn("layers.0.weight", whole.pop("by_client")["0"])
+        self.assertEqual(signs, whole)
 
     def test_wrong_input_is_said(self):
         image = self.write("image.yaml", """
@@ -220,6 +234,7 @@ server: {}
                 (("variance", self.a), "at least two"),
                 (("variance", self.a, self.b, "--merged", self.a, "--finish", "repair"), "--merged"),
                 (("variance", self.a, self.b, "--align", "nonsense"), "nonsense"),
+                (("variance", self.a, self.b, "--align", "matched_averaging(grow=true)"), "grow: false"),
                 (("variance", self.a, "missing.pt", "--out", self.a), "is a file"),  # said before any work
                 (("instability", self.config, "--step", "61", "--out", self.a), "is a file"),
                 (("instability", self.config, "--step", "61"), "60 steps"),

@@ -90,12 +90,15 @@ class Fashion(Case):
 
     def test_bent_paths_avoid_the_barrier_and_alignment_lowers_it(self):
         line = self.json("lmc", self.a, self.b, "--points", "7", "--split", "test")
-        self.assertIsNone(line["relative_reduction"])
+        for key in ("barrier_before", "relative_reduction", "barrier_unmended", "reduction_by_finish"):
+            self.assertIsNone(line[key])
         before = line["barrier"]["test"]
         for path in ("bezier", "polygon"):
             bent = self.json("lmc", self.a, self.b, "--points", "7", "--split", "test", "--path", path, "--bend-epochs", "1")
             self.assertEqual(bent["path"], path)
             self.assertLess(bent["barrier"]["test"]["loss"], 0.2 * before["loss"])
+            self.assertEqual(bent["barrier_before"]["test"], before)
+            self.assertGreater(bent["relative_reduction"]["test"]["loss"], 0.8)
             self.assertEqual(bent["endpoints"], line["endpoints"])
         aligned = self.json("lmc", self.a, self.b, "--points", "7", "--split", "test", "--align", "weight_matching")
         self.assertEqual(aligned["barrier_before"]["test"], before)
@@ -103,6 +106,7 @@ class Fashion(Case):
                                1 - aligned["barrier"]["test"]["loss"] / before["loss"], places=12)
         self.assertGreater(aligned["relative_reduction"]["test"]["loss"], 0.5)
         self.assertIsNone(aligned["relative_reduction"]["train"])
+        self.assertIsNone(aligned["reduction_by_finish"])
         geodesic = self.json("lmc", self.a, self.b, "--points", "7", "--split", "test", "--path", "geodesic", "--align",
                              "weight_matching(kernel=cosine, order=forward)")
         # The ends decide as the models do; between them the geodesic mean of the same stages lies in the middle.
@@ -152,6 +156,31 @@ class Landscape(Case):
             with self.subTest(words[0]):
                 alone = self.json(*words)
                 self.assertEqual(self.json(*words, ranks=3), alone)
+        for words in (("lmc", *self.models[:2], "--points", "3", "--path", "geodesic", "--align", "weight_matching"),
+                      ("lmc", *self.models[:2], "--points", "4", "--path", "polygon", "--bend-epochs", "1")):
+            with self.subTest(words[-1]):
+                self.assertEqual(self.json(*words, ranks=2), self.json(*words))
+
+    def test_what_a_finish_does_is_told_from_what_an_alignment_does(self):
+        words = ("lmc", *self.models[:2], "--points", "3", "--split", "test")
+        given, aligned = self.json(*words), self.json(*words, "--align", "weight_matching")
+        mended = self.json(*words, "--finish", "reset_batch_norm", "--layers")
+        for key in ("barrier_before", "barrier_unmended"):
+            self.assertEqual(mended[key]["test"], given["barrier"]["test"])
+        self.assertEqual(mended["relative_reduction"], mended["reduction_by_finish"])
+        self.assertNotEqual(mended["layers"], self.json(*words, "--layers")["layers"])
+        both = self.json(*words, "--align", "weight_matching", "--finish", "repair")
+        self.assertEqual(both["barrier_before"]["test"], given["barrier"]["test"])
+        self.assertEqual(both["barrier_unmended"]["test"], aligned["barrier"]["test"])
+        for unit in ("loss", "error"):
+            for reduction, before in (("relative_reduction", given), ("reduction_by_finish", aligned)):
+                share = both[reduction]["test"][unit]
+                if before["barrier"]["test"][unit] == 0:
+                    self.assertIsNone(share)
+                else:
+                    self.assertAlmostEqual(share, 1 - both["barrier"]["test"][unit] / before["barrier"]["test"][unit])
+        text = self.succeed(*words, "--align", "weight_matching", "--finish", "repair").stdout
+        self.assertIn("without the finish, on the same path: test loss", text)
 
     def test_a_folder_of_results(self):
         for words, figures in ((("valley", self.models[0], "--points", "3"), ("valley-loss", "valley-accuracy")),
@@ -193,16 +222,44 @@ class Landscape(Case):
         self.assertEqual(len(sparse["asymmetries"]), 5)
 
     def test_measures_of_rounds(self):
-        result = self.json("run", self.config, "--out", self.path("run"), "server.rounds=1",
-                           "analysis.measures=[{valley: {points: 5, sign_ratio: 0}}, layer_barriers]")
-        line = result["rounds"][0]
-        if "valley" not in line:
-            with open(self.path("run", "analysis.jsonl")) as file:
-                line = json.loads(file.readline())
+        measures = ("analysis.measures=[{valley: {points: 5, sign_ratio: 0, samples: 50}}, {layer_barriers: {points: 3}}, "
+                    "{surface: {points: 3, samples: 50}}, {barrier: {points: 3}}, "
+                    "{valley: {points: 3, samples: 50, reset_batch_norm: true, as: valley_fresh}}, "
+                    "{surface: {points: 3, samples: 50, reset_batch_norm: true, as: surface_fresh}}, "
+                    "{layer_barriers: {points: 3, reset_batch_norm: true, as: layers_fresh}}, "
+                    "{barrier: {points: 3, finish: reset_batch_norm, as: barrier_fresh}}]")
+        lines = []
+        for ranks in (1, 3):
+            out = self.path(f"run-{ranks}")
+            self.succeed("run", self.config, "--out", out, "server.rounds=1", "model.norm=batch",
+                         "server.fusion=[merge_many, mean]", measures, ranks=ranks)
+            with open(os.path.join(out, "analysis.jsonl")) as file:
+                lines.append([json.loads(line) for line in file])
+        self.assertEqual(*lines)
+        line = lines[0][0]
         self.assertEqual(len(line["valley"]["lambdas"]), 5)
         self.assertEqual(line["valley"]["sign_ratio"], 0)
-        self.assertEqual(list(line["layer_barriers"]["before"]), ["layers.0", "layers.2", "layers.4"])
+        self.assertIn("layers.0", line["layer_barriers"]["before"])
         self.assertGreaterEqual(line["layer_barriers"]["after"]["layers.0"]["loss"], 0)
+        self.assertEqual(line["surface"]["x"], [-1, 0, 1])
+        for plain, fresh in (("layer_barriers", "layers_fresh"), ("barrier", "barrier_fresh")):
+            self.assertNotEqual(line[plain]["before"], line[fresh]["before"])
+        self.assertNotEqual(line["surface"]["loss"], line["surface_fresh"]["loss"])
+        self.assertNotEqual(line["valley"]["loss"][0], line["valley_fresh"]["loss"][0])
+        with open(self.path("run-1", "rounds.jsonl")) as file:
+            self.assertNotIn("valley", json.loads(file.readline()))
+
+    def test_measures_that_do_not_fit_are_refused_before_anybody_trains(self):
+        valley, fresh = "{valley: {part: batch_norm, norm: filter}}", "{barrier: {finish: reset_batch_norm}}"
+        for words, says in ((("model.norm=batch", f"analysis.measures=[ladder, {valley}]"), "no filters"),
+                            (("analysis.measures=[ladder, {valley: {part: tail}}]",), "tail"),
+                            (("data.holdout=0", f"analysis.measures=[ladder, {fresh}]"), "data.holdout"),
+                            (("model.norm=batch", "server.rounds=1", "server.fusion=[toroid, mean]",
+                              f"analysis.measures=[ladder, {fresh}]"), "folds")):
+            done = self.call("validate", self.config, *words)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            for word in ("analysis.measures[1]", says):
+                self.assertIn(word, done.stderr)
 
     def test_refuses_what_it_cannot_measure(self):
         a, b, c = self.models
