@@ -1,6 +1,9 @@
 #include "thalweg/study/workbench.hpp"
 
+#include <torch/types.h>
+
 #include <algorithm>
+#include <fstream>
 #include <numeric>
 #include <stdexcept>
 
@@ -118,12 +121,15 @@ std::vector<Json> Workbench::run(const std::string& name, const std::vector<std:
     const auto path_of = [&](std::size_t i) { return folder_ / "jobs" / name / (labels[i] + ".json"); };
     const auto ranks = static_cast<std::size_t>(communicator_.size());
     const auto rank = static_cast<std::size_t>(communicator_.rank());
+    // Left by a rank whose job failed: the others look for it between jobs, for they agree only when all are done.
+    const auto failed = folder_ / "jobs" / ".failed";
     // Which jobs are left is decided before any starts: the ranks share them evenly, whoever did the others.
     std::vector<std::size_t> left;
     core::collectively(communicator_, [&] {
         require_stem(name);
         require_unlike(name, labels);
         std::filesystem::create_directories(folder_ / "jobs" / name);
+        if (is_root()) std::filesystem::remove(failed);
         for (std::size_t i = 0; i < labels.size(); ++i) {
             require_stem(labels[i]);
             if (!finished(path_of(i))) left.push_back(i);
@@ -133,9 +139,16 @@ std::vector<Json> Workbench::run(const std::string& name, const std::vector<std:
         record::Progress progress(progress_ && is_root(), static_cast<std::int64_t>(labels.size()), name);
         for (std::size_t p = rank; p < left.size(); p += ranks) {
             core::check_interrupt();
+            if (ranks > 1 && std::filesystem::exists(failed)) return;
             progress.update(static_cast<double>(labels.size() - left.size() + p), labels[left[p]]);
-            Json result = job(left[p]);
-            core::write_atomically(path_of(left[p]), record::json_text(result, 1) + "\n");
+            try {
+                const Json result = job(left[p]);
+                core::write_atomically(path_of(left[p]), record::json_text(result, 1) + "\n");
+            } catch (...) {
+                if (ranks > 1)
+                    std::ofstream(failed).flush();  // where it cannot be written, the others hear later
+                throw;
+            }
         }
         if (!left.empty()) progress.finish();
     });
@@ -158,6 +171,10 @@ std::filesystem::path Workbench::model_path(const std::string& label) const {
     return folder_ / "models" / (label + ".pt");
 }
 
+std::filesystem::path Workbench::training_path(const std::string& label) const {
+    return folder_ / "jobs" / "training" / (label + ".json");
+}
+
 Json Workbench::train_one(const Training& training) const {
     const Laboratory& lab = *training.laboratory;
     auto parameters = federation::initial_model(lab.graph(), training.initialisation, -1);
@@ -170,6 +187,13 @@ Json Workbench::train_one(const Training& training) const {
         kept.emplace_back("counters-" + std::to_string(step), copy.counters);
     };
     keep(0);
+    const auto diverged = [](const std::string& why) {
+        return Json{{"loss", nullptr},
+                    {"steps", nullptr},
+                    {"seconds", nullptr},
+                    {"accuracy", nullptr},
+                    {"diverged", why}};
+    };
     clients::LocalTrainer trainer(lab.graph(), lab.experiment.plan, training.seed);
     const auto& samples = training.samples ? *training.samples : *lab.train;
     clients::LocalResult result;
@@ -177,13 +201,12 @@ Json Workbench::train_one(const Training& training) const {
         result = trainer.train(
             parameters, samples, 0, 1, {},
             {.after_step = keep, .fork_at = training.fork_at, .order_seed = training.fork_seed});
-    } catch (const clients::Diverged& diverged) {
-        return {{"loss", nullptr},
-                {"steps", nullptr},
-                {"seconds", nullptr},
-                {"accuracy", nullptr},
-                {"diverged", diverged.what()}};
+    } catch (const clients::Diverged& error) {
+        return diverged(error.what());
     }
+    // The loss is that before a step: nobody has looked at what the last one left.
+    if (!at::isfinite(parameters.values).all().item<bool>())
+        return diverged("the parameters after the last step are not finite");
     // First: a model that is there has its snapshots.
     if (!kept.empty()) model::save_tensors(folder_ / "models" / (training.label + ".steps.pt"), kept, {});
     model::save_model(model_path(training.label), lab.graph(), parameters,
@@ -201,17 +224,22 @@ std::vector<Json> Workbench::train(const std::vector<Training>& trainings) {
 }
 
 model::Parameters Workbench::model(const std::string& label) const {
-    if (!has_model(label)) {
-        const auto training = finished(folder_ / "jobs" / "training" / (label + ".json"));
-        if (training && training->contains("diverged"))
-            throw core::RunError("the model '" + label +
-                                 "' could not be trained: " + (*training)["diverged"].get<std::string>());
-    }
+    const auto training = finished(training_path(label));
+    if (training && training->contains("diverged"))
+        throw core::RunError("the model '" + label +
+                             "' could not be trained: " + (*training)["diverged"].get<std::string>());
     return model::load_model(model_path(label)).parameters;
 }
 
 bool Workbench::has_model(const std::string& label) const {
-    return std::filesystem::exists(model_path(label));
+    const auto training = finished(training_path(label));
+    if (!training) throw core::RunError("the model '" + label + "' has not been trained");
+    if (training->contains("diverged")) return false;
+    if (!std::filesystem::exists(model_path(label)))
+        throw core::RunError("the model '" + model_path(label).string() +
+                             "' is gone, though its training is done; remove '" +
+                             training_path(label).string() + "' to have it trained again");
+    return true;
 }
 
 model::Parameters Workbench::snapshot(const std::string& label, std::int64_t step) const {

@@ -73,7 +73,7 @@ class Workbench {
 
     /// `job(i)` for every label that has no result yet, on rank i mod size; all results by index, on every rank. A result is
     /// plain JSON; numbers that are not finite become null. `label`s are unlike each other within `name`, both stems of
-    /// files. A job that throws ends the study; results of finished jobs stand.
+    /// files. A job that throws ends the study, on every rank as soon as its job is done; results of finished jobs stand.
     std::vector<Json> run(const std::string& name, const std::vector<std::string>& labels,
                           const std::function<Json(std::size_t)>& job);
 
@@ -82,7 +82,8 @@ class Workbench {
     std::vector<Json> train(const std::vector<Training>& trainings);
     /// A trained model, or one of its snapshots; reads the file. Not collective. RunError when it is not there.
     model::Parameters model(const std::string& label) const;
-    /// Whether its training left one (it did not diverge). Not collective.
+    /// Whether its training left one: it did not diverge. Not collective. RunError when it has not been trained, or its file
+    /// is gone.
     bool has_model(const std::string& label) const;
     model::Parameters snapshot(const std::string& label, std::int64_t step) const;
 
@@ -95,6 +96,7 @@ class Workbench {
   private:
     Json train_one(const Training& training) const;
     std::filesystem::path model_path(const std::string& label) const;
+    std::filesystem::path training_path(const std::string& label) const;
 
     std::filesystem::path folder_;
     core::Communicator& communicator_;
