@@ -1,11 +1,16 @@
 #include "thalweg/study/study.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <span>
 
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/files.hpp"
 #include "thalweg/core/text.hpp"
 #include "thalweg/record/json.hpp"
+#include "thalweg/record/log.hpp"
+#include "thalweg/version.hpp"
 
 namespace thalweg::study {
 
@@ -87,6 +92,39 @@ void require_same(const Value& config, const std::filesystem::path& file, const 
                            "); choose another --out, or give the same configuration to go on with it");
 }
 
+/// This program: its version, and a checksum of its file, for two builds of one version need not compute the same.
+std::string this_program() {
+    const std::string code = core::read_file("/proc/self/exe");
+    return fmt::format("{} ({:08x})", THALWEG_VERSION, core::crc32(std::as_bytes(std::span(code))));
+}
+
+constexpr const char* programs_file = "programs.json";
+
+/// The programs that have worked in the folder, first to last, this one included; warns where there are others.
+std::vector<std::string> note_program(const std::filesystem::path& folder, bool going_on) {
+    std::vector<std::string> programs;
+    if (std::error_code error; std::filesystem::exists(folder / programs_file, error)) {
+        const Json before = Json::parse(core::read_file(folder / programs_file), nullptr, false);
+        if (before.is_array()) {
+            for (const auto& program : before)
+                programs.push_back(program.is_string() ? program.get<std::string>() : "");
+        }
+    }
+    if (programs.empty() && going_on) programs.emplace_back("one that is not recorded");
+    const std::string own = this_program();
+    if (!programs.empty() && programs.back() != own)
+        record::warn(
+            fmt::format("'{}' holds results of another program: {}; this is {}. They are kept; choose "
+                        "another --out to compute all "
+                        "anew",
+                        folder.string(), core::join(programs, ", then "), own));
+    if (programs.empty() || programs.back() != own) {
+        programs.push_back(own);
+        core::write_atomically(folder / programs_file, record::json_text(Json(programs)) + "\n");
+    }
+    return programs;
+}
+
 Json findings_json(const std::vector<Finding>& findings) {
     Json json = Json::array();
     for (const auto& finding : findings) {
@@ -101,10 +139,11 @@ Json findings_json(const std::vector<Finding>& findings) {
 }
 
 void write_result(const std::string& name, const Result& result, const Value& config,
-                  const std::filesystem::path& folder) {
+                  const std::vector<std::string>& programs, const std::filesystem::path& folder) {
     report::Document document{.kind = "study", .title = name, .summary = result.summary};
     document.facts["study"] = name;
     document.facts["seed"] = config["seed"].as_int();
+    document.facts["program"] = core::join(programs, ", then ");
     document.sections.push_back({.title = "Findings", .tables = {findings_table(result.findings)}});
     for (const auto& section : result.sections) document.sections.push_back(section);
     document.sections.push_back({.title = "Configuration", .code = core::to_yaml(config), .folded = true});
@@ -169,11 +208,16 @@ core::Value study_config(const std::string& name, const StudyOptions& options) {
 Result conduct(const std::string& name, const StudyOptions& options, const std::filesystem::path& folder,
                core::Communicator& communicator) {
     const Value config = core::collectively(communicator, [&] { return study_config(name, options); });
+    std::vector<std::string> programs;  // on rank 0
     core::collectively(communicator, [&] {
         if (communicator.rank() != 0) return;
         std::error_code error;
         const auto file = folder / "study.yaml";
-        if (std::filesystem::exists(file, error)) return require_same(config, file, folder.string());
+        if (std::filesystem::exists(file, error)) {
+            require_same(config, file, folder.string());
+            programs = note_program(folder, true);
+            return;
+        }
         if (std::filesystem::exists(folder, error) && !std::filesystem::is_empty(folder, error))
             throw core::UsageError("'" + folder.string() +
                                    "' is not empty and holds no study; choose another --out");
@@ -181,11 +225,12 @@ Result conduct(const std::string& name, const StudyOptions& options, const std::
         if (error)
             throw core::RunError("cannot make the folder '" + folder.string() + "': " + error.message());
         core::write_atomically(file, core::to_yaml(config));
+        programs = note_program(folder, false);
     });
     Workbench bench(folder, communicator, options.progress);
     const Result result = make_study(name)->conduct(config, bench);
     core::collectively(communicator, [&] {
-        if (communicator.rank() == 0) write_result(name, result, config, folder);
+        if (communicator.rank() == 0) write_result(name, result, config, programs, folder);
     });
     return result;
 }

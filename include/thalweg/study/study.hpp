@@ -58,9 +58,10 @@ core::Value study_config(const std::string& name, const StudyOptions& options);
 /// A new study by its name. UsageError for an unknown one, with the nearest name.
 std::unique_ptr<Study> make_study(const std::string& name);
 
-/// Conducts a study in `folder` and writes what it found there: `study.yaml` (resolved), `jobs/`, `models/`, `result.json`,
-/// `report.html`, `figures/`. A folder that holds the same study with the same configuration is gone on with; another one
-/// is a UsageError that says where they differ. Collective; the same on every rank.
+/// Conducts a study in `folder` and writes what it found there: `study.yaml` (resolved), `programs.json` (those
+/// that worked in it), `jobs/`, `models/`, `result.json`, `report.html`, `figures/`. A folder that holds the same study with the same configuration is gone on with; another one
+/// is a UsageError that says where they differ. What another program has computed there stands, with a warning and in the
+/// report. Collective; the same on every rank.
 Result conduct(const std::string& name, const StudyOptions& options, const std::filesystem::path& folder,
                core::Communicator& communicator);
 
