@@ -39,6 +39,10 @@ std::string p_text(double p) {
     return p < 0.001 ? "p < 0.001" : "p = " + fixed(p, 3);
 }
 
+bool is_mlp(const Laboratory& laboratory) {
+    return laboratory.experiment.config["model"]["kind"].as_text() == "mlp";
+}
+
 std::string label_of(const core::Value& value) {
     std::string label;
     for (const char c : value.as_text()) {

@@ -18,6 +18,8 @@ std::vector<double> numbers_in(const std::vector<Json>& results, const std::stri
 std::string estimate_text(const Estimate& estimate, int digits = 2);
 /// `p = 0.003`, `p < 0.001`.
 std::string p_text(double p);
+/// Whether the nets are fully connected: sources make other statements on those than on convolutional ones.
+bool is_mlp(const Laboratory& laboratory);
 /// For labels of files: `0.05` → `0-05`; what is no letter or digit becomes `-`.
 std::string label_of(const core::Value& value);
 std::string fixed(double value, int digits);

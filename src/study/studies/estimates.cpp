@@ -3,6 +3,8 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "common.hpp"
+
 namespace thalweg::study {
 
 namespace {
@@ -30,6 +32,19 @@ std::vector<double> differences_of(const std::vector<double>& a, const std::vect
     std::vector<double> all;
     for (std::size_t i = 0; i < a.size(); ++i) all.push_back(a[i] - b[i]);
     return all;
+}
+
+std::string counted_text(const Estimate& estimate, std::size_t units, int digits) {
+    std::string text = estimate_text(estimate, digits);
+    if (estimate.count < static_cast<std::int64_t>(units))
+        text += " (" + std::to_string(estimate.count) + " of " + std::to_string(units) + ")";
+    return text;
+}
+
+std::string counts_text(std::int64_t least, std::size_t units, const std::string& what) {
+    const std::string all = std::to_string(units) + " " + what;
+    if (least >= static_cast<std::int64_t>(units)) return all;
+    return std::to_string(least) + " to " + all + ", for trainings diverged";
 }
 
 Finding::Seen seen_above(const Estimate& estimate, double threshold) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "thalweg/report/figure.hpp"
@@ -15,6 +16,11 @@ Estimate known_mean(const std::vector<double>& values, double scale = 1);
 double known_p(const std::vector<double>& values);
 /// a − b by index; NaN where one is.
 std::vector<double> differences_of(const std::vector<double>& a, const std::vector<double>& b);
+
+/// estimate_text, with ` (6 of 8)` behind it where fewer than all `units` are known.
+std::string counted_text(const Estimate& estimate, std::size_t units, int digits = 2);
+/// For captions, `8 pairs`; `6 to 8 pairs, for trainings diverged` where the least of the estimates has 6.
+std::string counts_text(std::int64_t least, std::size_t units, const std::string& what);
 
 /// Settled when the 95% interval lies on one side of `threshold`: above it is yes.
 Finding::Seen seen_above(const Estimate& estimate, double threshold = 0);
