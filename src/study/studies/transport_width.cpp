@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 
 #include "common.hpp"
 #include "estimates.hpp"
+#include "rows.hpp"
 #include "thalweg/analysis/measures.hpp"
 #include "thalweg/analysis/support.hpp"
 #include "thalweg/embedded/studies.hpp"
@@ -17,7 +19,7 @@ using core::Value;
 
 constexpr const char* paper = "Ferbach et al., AISTATS 2024 (arXiv 2310.19103)";
 
-/// Pairs of MLPs of one depth and width, trained one way. Pair i has the same seeds everywhere.
+/// Pairs of MLPs of one depth and width, trained one way. Pair i has the same seeds everywhere. NaN where a training diverged.
 struct Cell {
     std::int64_t depth = 0, width = 0;
     std::string training;
@@ -31,7 +33,11 @@ struct Cell {
     /// Of a pair: that of the layer's outputs WΣWᵀ in the hidden layer where it is largest.
     std::vector<double> dimension() const {
         std::vector<double> numbers;
-        for (const auto& layers : outputs) numbers.push_back(*std::max_element(layers.begin(), layers.end()));
+        for (const auto& layers : outputs) {
+            const auto known = known_of(layers);
+            numbers.push_back(known.empty() ? std::numeric_limits<double>::quiet_NaN()
+                                            : *std::max_element(known.begin(), known.end()));
+        }
         return numbers;
     }
 };
@@ -54,8 +60,7 @@ class TransportWidth final : public Study {
                 result.findings.push_back(falls(own, method, options));
             compare_methods(own, options, result);
             result.findings.push_back(activations_are_fewer(own));
-            if (options["trainings"].items().size() > 1)
-                result.findings.push_back(dimension_decides(own, options));
+            if (options["trainings"].items().size() > 1) result.findings.push_back(dimension_decides(own));
         }
         result.summary = "Barriers between matched MLPs over their width, " +
                          net_name(options["depths"].items()[0].as_int()) + ", " + methods(options)[0] + ": " +
@@ -122,6 +127,9 @@ class TransportWidth final : public Study {
         std::vector<std::string> all{"none"};
         for (const auto& method : methods(options)) all.push_back(method);
         const auto results = bench.run("barriers", cell.pairs, [&](std::size_t pair) {
+            if (!bench.has_model(cell.pairs[pair] + "a") || !bench.has_model(cell.pairs[pair] + "b"))
+                return Json{{"accuracy", nullptr}, {"barrier", nullptr}, {"loss", nullptr},
+                            {"weights", nullptr},  {"outputs", nullptr}, {"inputs", nullptr}};
             const auto a = bench.model(cell.pairs[pair] + "a"), b = bench.model(cell.pairs[pair] + "b");
             Json row = {{"accuracy", 50 * (lab.test_score(a).accuracy + lab.test_score(b).accuracy)},
                         {"barrier", Json::array()},
@@ -145,12 +153,13 @@ class TransportWidth final : public Study {
             return row;
         });
         cell.accuracy = numbers_in(results, "accuracy");
+        const auto layers = static_cast<std::size_t>(cell.depth);
         for (const auto& row : results) {
-            cell.barrier.push_back(row["barrier"].get<std::vector<double>>());
-            cell.loss.push_back(row["loss"].get<std::vector<double>>());
-            cell.weights.push_back(row["weights"].get<std::vector<double>>());
-            cell.outputs.push_back(row["outputs"].get<std::vector<double>>());
-            cell.inputs.push_back(row["inputs"].get<std::vector<double>>());
+            cell.barrier.push_back(row_in(row, "barrier", all.size()));
+            cell.loss.push_back(row_in(row, "loss", all.size()));
+            cell.weights.push_back(row_in(row, "weights", layers));
+            cell.outputs.push_back(row_in(row, "outputs", layers));
+            cell.inputs.push_back(row_in(row, "inputs", layers));
         }
     }
 
@@ -158,12 +167,13 @@ class TransportWidth final : public Study {
     static Finding finding(const std::string& claim, const std::string& published,
                            const std::vector<double>& units, double sign, const std::string& before,
                            const std::string& after, int digits = 2) {
-        const auto estimate = mean_of(units);
-        const double p = sign_flip_p(units);
+        const auto estimate = known_mean(units);
+        const double p = known_p(units);
         return {.claim = claim,
                 .source = paper,
                 .published = published,
-                .ours = before + estimate_text(estimate, digits) + after + ", " + p_text(p),
+                .ours = before + counted_text(estimate, units.size(), digits) + after + ", " +
+                        p_text(p, estimate.count),
                 .seen = seen_by(p, sign * estimate.value),
                 .numbers = json_of(estimate, p)};
     }
@@ -198,23 +208,28 @@ class TransportWidth final : public Study {
                 units[pair] +=
                     (cell->barrier[pair].back() - cell->barrier[pair][1]) / static_cast<double>(cells.size());
         }
-        result.findings.push_back(
+        auto compared =
             finding(net_name(cells.front()->depth) + ": " + names.back() + " leaves a lower barrier than " +
                         names.front() + ", mean over widths",
-                    "weights count where activations are", units, -1, "difference ", " points of error"));
+                    "weights count where activations are", units, -1, "difference ", " points of error");
+        if (names.front().starts_with("weight_matching") && names.back().starts_with("covariance_matching"))
+            compared.ours +=
+                "; not of the covariance alone: covariance_matching looks at incoming weights in one pass, "
+                "weight_matching at all of a unit's weights until nothing moves";
+        result.findings.push_back(std::move(compared));
     }
 
     static Finding activations_are_fewer(const std::vector<const Cell*>& cells) {
         std::vector<double> units(cells.front()->pairs.size(), 0.0);
-        double outputs = 0, weights = 0;
+        std::vector<double> outputs(units.size(), 0.0), weights(units.size(), 0.0);
         for (const auto* cell : cells) {
             for (std::size_t pair = 0; pair < units.size(); ++pair) {
                 const double layers = static_cast<double>(cell->outputs[pair].size() * cells.size());
                 for (std::size_t layer = 0; layer < cell->outputs[pair].size(); ++layer) {
                     units[pair] +=
                         std::log2(cell->outputs[pair][layer] / cell->weights[pair][layer]) / layers;
-                    outputs += cell->outputs[pair][layer] / layers / static_cast<double>(units.size());
-                    weights += cell->weights[pair][layer] / layers / static_cast<double>(units.size());
+                    outputs[pair] += cell->outputs[pair][layer] / layers;
+                    weights[pair] += cell->weights[pair][layer] / layers;
                 }
             }
         }
@@ -223,30 +238,48 @@ class TransportWidth final : public Study {
                 ": the support is lower-dimensional where the data are (WΣWᵀ) than the weights alone "
                 "(WᵀW) say",
             "covariance of activations has a low effective dimension", units, -1,
-            fixed(outputs, 1) + " beside " + fixed(weights, 1) + " dimensions, ", " doublings");
+            fixed(known_mean(outputs).value, 1) + " beside " + fixed(known_mean(weights).value, 1) +
+                " dimensions, ",
+            " doublings");
     }
 
-    /// Among ways of training at one width: the slope of the first method's barrier over the logarithm of the dimension (its
-    /// mean over pairs, for within a pair it may hardly differ), of each pair, mean over widths.
-    static Finding dimension_decides(const std::vector<const Cell*>& cells, const Value& options) {
-        std::vector<double> units(cells.front()->pairs.size(), 0.0);
-        const auto& widths = options["widths"].items();
-        for (const auto& width : widths) {
-            for (std::size_t pair = 0; pair < units.size(); ++pair) {
-                std::vector<double> x, y;
-                for (const auto* cell : cells) {
-                    if (cell->width != width.as_int()) continue;
-                    x.push_back(std::log2(mean_of(cell->dimension()).value));
-                    y.push_back(cell->barrier[pair][1]);
+    /// Among ways of training at one width: the difference of the first method's barrier times that of the logarithm of the
+    /// dimension, each pair's own, mean over widths (and over pairs of ways of training: twice their covariance). A product
+    /// and no slope: where the dimension hardly differs, it decides little instead of much.
+    static Finding dimension_decides(const std::vector<const Cell*>& cells) {
+        const std::size_t pairs = cells.front()->pairs.size();
+        std::vector<double> units(pairs, 0.0), apart(pairs, 0.0);
+        double products = 0;
+        for (const auto* a : cells) {
+            for (const auto* b : cells) {
+                if (a->width != b->width || a->training >= b->training) continue;
+                const auto first = a->dimension(), second = b->dimension();
+                for (std::size_t pair = 0; pair < pairs; ++pair) {
+                    const double doublings = std::log2(first[pair] / second[pair]);
+                    units[pair] += (a->barrier[pair][1] - b->barrier[pair][1]) * doublings;
+                    apart[pair] += std::abs(doublings);
                 }
-                units[pair] += slope(x, y) / static_cast<double>(widths.size());
+                ++products;
             }
+        }
+        for (std::size_t pair = 0; pair < pairs; ++pair) {
+            units[pair] /= products;
+            apart[pair] /= products;
         }
         return finding(net_name(cells.front()->depth) +
                            ": at one width, models of a lower-dimensional support (by way of training) have "
                            "lower barriers",
-                       "the dimension of the support governs the width that is needed", units, 1, "",
-                       " points of error for each doubling of the dimension");
+                       "the dimension of the support governs the width that is needed", units, 1,
+                       "dimensions differ by " + fixed(known_mean(apart).value, 2) +
+                           " doublings, their difference times the barriers' is ",
+                       " points of error × doublings");
+    }
+
+    /// How many pairs estimates are of.
+    static std::string counted(const std::vector<Cell>& cells) {
+        auto least = static_cast<std::int64_t>(cells.front().pairs.size());
+        for (const auto& cell : cells) least = std::min(least, known_mean(cell.accuracy).count);
+        return counts_text(least, cells.front().pairs.size(), "pairs");
     }
 
     static report::Series over_width(const std::vector<const Cell*>& cells, const std::string& training,
@@ -255,7 +288,7 @@ class TransportWidth final : public Study {
         report::Series series{.name = name};
         for (const auto* cell : cells) {
             if (cell->training != training) continue;
-            const auto estimate = mean_of(of(*cell));
+            const auto estimate = known_mean(of(*cell));
             add_point(series, static_cast<double>(cell->width), estimate);
         }
         return series;
@@ -274,10 +307,11 @@ class TransportWidth final : public Study {
         for (const auto& method : methods(options)) table.columns.push_back(method);
         for (const auto& cell : cells) {
             table.rows.push_back({std::to_string(cell.depth), cell.training, std::to_string(cell.width),
-                                  fixed(mean_of(cell.accuracy).value, 2)});
+                                  fixed(known_mean(cell.accuracy).value, 2)});
             for (std::size_t m = 0; m <= methods(options).size(); ++m)
-                table.rows.back().push_back(estimate_text(mean_of(column(cell.barrier, m)), 1) + " (" +
-                                            fixed(mean_of(column(cell.loss, m)).value, 3) + ")");
+                table.rows.back().push_back(
+                    counted_text(known_mean(column(cell.barrier, m)), cell.pairs.size(), 1) + " (" +
+                    fixed(known_mean(column(cell.loss, m)).value, 3) + ")");
         }
         for (const auto& training : options["trainings"].items()) {
             const auto name = training["name"].as_text();
@@ -287,7 +321,7 @@ class TransportWidth final : public Study {
                                       "Largest excess of the test error over the line between the ends', "
                                       "between two models of independent initialisation. Mean over pairs; "
                                       "band: 95% interval over " +
-                                      std::to_string(cells.front().pairs.size()) + " pairs.",
+                                      counted(cells) + ".",
                                   .x = {.label = "width of hidden layers (units)", .logarithmic = true},
                                   .y = {.label = "test error barrier (points)"}};
             for (const auto& depth : options["depths"].items()) {
@@ -311,7 +345,7 @@ class TransportWidth final : public Study {
                                   "(Σλ)² ÷ Σλ² of the covariance WΣWᵀ of a hidden layer's outputs, in the "
                                   "hidden layer where it is largest. Mean over pairs; band: 95% interval "
                                   "over " +
-                                  std::to_string(cells.front().pairs.size()) + " pairs.",
+                                  counted(cells) + ".",
                               .x = {.label = "width of hidden layers (units)", .logarithmic = true},
                               .y = {.label = "effective dimension"}};
         report::Figure beside{.name = "barrier-and-dimension",
@@ -347,9 +381,9 @@ class TransportWidth final : public Study {
             for (std::size_t layer = 0; layer < cell.outputs.front().size(); ++layer)
                 table.rows.push_back({std::to_string(cell.depth), cell.training, std::to_string(cell.width),
                                       std::to_string(layer + 1),
-                                      fixed(mean_of(column(cell.weights, layer)).value, 1),
-                                      fixed(mean_of(column(cell.outputs, layer)).value, 1),
-                                      fixed(mean_of(column(cell.inputs, layer)).value, 1)});
+                                      fixed(known_mean(column(cell.weights, layer)).value, 1),
+                                      fixed(known_mean(column(cell.outputs, layer)).value, 1),
+                                      fixed(known_mean(column(cell.inputs, layer)).value, 1)});
         }
         return {.title = "Support", .figures = {figure, beside}, .tables = {table}};
     }
