@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -6,7 +7,9 @@
 #include "common.hpp"
 #include "estimates.hpp"
 #include "thalweg/analysis/measures.hpp"
+#include "thalweg/core/error.hpp"
 #include "thalweg/embedded/studies.hpp"
+#include "units.hpp"
 
 namespace thalweg::study {
 
@@ -17,7 +20,7 @@ using core::Value;
 constexpr const char* paper = "Frankle et al., ICML 2020 (arXiv 1912.05671)";
 constexpr double none = std::numeric_limits<double>::quiet_NaN();
 constexpr double stable_below = 2;  ///< points of error, as the source has it
-constexpr double early = 0.03;      ///< of the training: the latest that the source reports, for ResNet-20
+constexpr double early = 0.03;      ///< of the training: the latest that the source reports on CIFAR-10
 
 /// The trainings of one architecture, each with copies that part from it.
 struct Trainings {
@@ -30,14 +33,16 @@ struct Trainings {
     std::vector<double> accuracy{};                    ///< of the originals
     std::vector<std::vector<double>> error{}, loss{};  ///< barriers: [fork][seed]; error in points
 
+    bool mlp() const { return is_mlp(*laboratory); }
     Estimate barrier(std::size_t fork) const { return known_mean(error[fork]); }
-    /// The first fork from which on the mean barrier is below the threshold; a fork at the end, which parts nothing, does
-    /// not count.
+    Finding::Seen stable(std::size_t fork) const { return seen_below(barrier(fork), stable_below); }
+    /// The first fork from which on the barrier's interval is below the threshold; a fork at the end, which parts nothing,
+    /// does not count.
     std::optional<std::size_t> stable_from() const {
         std::optional<std::size_t> from;
         for (std::size_t fork = steps.size(); fork-- > 0;) {
             if (shares[fork] >= 1) continue;
-            if (!(barrier(fork).value < stable_below)) break;
+            if (stable(fork) != Finding::Seen::yes) break;
             from = fork;
         }
         return from;
@@ -49,6 +54,7 @@ class Instability final : public Study {
     std::string_view configuration() const override { return embedded::studies::instability_yaml; }
 
     Result conduct(const Value& options, Workbench& bench) const override {
+        require_rising(options["forks"]);
         auto all = train(options, bench);
         for (auto& trainings : all) measure(trainings, options, bench);
         Result result;
@@ -67,6 +73,14 @@ class Instability final : public Study {
     }
 
   private:
+    static void require_rising(const Value& forks) {
+        double last = -1;
+        for (const auto& fork : forks.items()) {
+            if (fork.as_number() <= last) fork.reject("the shares at which copies part rise");
+            last = fork.as_number();
+        }
+    }
+
     static std::vector<Trainings> train(const Value& options, Workbench& bench) {
         std::vector<Trainings> all;
         std::vector<Training> jobs;
@@ -74,8 +88,10 @@ class Instability final : public Study {
         for (const auto& architecture : open_architectures(options, bench)) {
             Trainings trainings{architecture.name, architecture.laboratory, {}, {}, {}};
             const Laboratory& lab = *trainings.laboratory;
-            const auto last =
-                clients::LocalTrainer(lab.graph(), lab.experiment.plan, seed).steps_for(lab.train->size());
+            const auto last = core::collectively(bench.all(), [&] {
+                return clients::LocalTrainer(lab.graph(), lab.experiment.plan, seed)
+                    .steps_for(lab.train->size());
+            });
             for (const auto& share : options["forks"].items()) {
                 trainings.shares.push_back(share.as_number());
                 trainings.steps.push_back(std::llround(share.as_number() * static_cast<double>(last)));
@@ -114,7 +130,6 @@ class Instability final : public Study {
         const auto results = bench.run("barriers-" + trainings.name, trainings.originals, [&](std::size_t i) {
             Json row = {{"error", Json::array()}, {"loss", Json::array()}};
             for (const auto& copy : trainings.copies[i]) {
-                // A training that diverged left no model.
                 if (!bench.has_model(trainings.originals[i]) || !bench.has_model(copy)) {
                     row["error"].push_back(nullptr);
                     row["loss"].push_back(nullptr);
@@ -147,8 +162,9 @@ class Instability final : public Study {
 
     static std::string stable_text(const Trainings& trainings) {
         const auto from = trainings.stable_from();
-        return from ? "is stable (error barrier below 2 points) from " + fork_text(trainings, *from) + " on"
-                    : "is stable from no step that was tried";
+        return from ? "is stable (interval of the error barrier below 2 points) from " +
+                          fork_text(trainings, *from) + " on"
+                    : "is seen to be stable from no step that was tried on";
     }
 
     static Finding falls(const Trainings& trainings) {
@@ -164,36 +180,43 @@ class Instability final : public Study {
             const double value = rank_correlation(step, barrier);
             if (!std::isnan(value)) units.push_back(value);
         }
-        const auto estimate = mean_of(units);
-        const double p = sign_flip_p(units);
+        const auto estimate = known_mean(units);
+        const double p = known_p(units);
         Finding finding{.claim = trainings.name +
                                  ": the later the copies part, the lower the error barrier between "
                                  "where they end",
                         .source = paper,
-                        .published = "falls with k",
+                        .published = trainings.mlp()
+                                         ? "on CIFAR-10 it falls with k; LeNet on MNIST is stable at any k"
+                                         : "falls with k",
                         .ours = "rank correlation of barrier and k, mean of " + std::to_string(units.size()) +
-                                " trainings: " + estimate_text(estimate) + ", " + p_text(p),
+                                " trainings: " + counted_text(estimate, trainings.originals.size()) + ", " +
+                                p_text(p, estimate.count),
                         .seen = seen_below(estimate),
                         .numbers = json_of(estimate)};
         finding.numbers["p"] = p;
         return finding;
     }
 
+    /// What the source says of such nets: fully connected ones are stable, convolutional ones are not.
     static Finding from_initialisation(const Trainings& trainings) {
         std::size_t first = 0;
         for (std::size_t fork = 0; fork < trainings.steps.size(); ++fork) {
             if (trainings.steps[fork] < trainings.steps[first]) first = fork;
         }
         const auto estimate = trainings.barrier(first);
-        return {.claim = trainings.name +
-                         ": stable from initialisation on (error barrier below 2 points when the "
-                         "copies part at " +
-                         fork_text(trainings, first) + ")",
-                .source = paper,
-                .published = "LeNet (an MLP 300-100) on MNIST is; ResNet-20 and VGG-16 on CIFAR-10 are not",
-                .ours = "barrier " + estimate_text(estimate) + " points",
-                .seen = seen_below(estimate, stable_below),
-                .numbers = json_of(estimate)};
+        const std::string when = " when the copies part at " + fork_text(trainings, first) + ")";
+        return {
+            .claim = trainings.name +
+                     (trainings.mlp() ? ": stable from initialisation on (error barrier below 2 points"
+                                      : ": not stable at initialisation (error barrier above 2 points") +
+                     when,
+            .source = paper,
+            .published = trainings.mlp() ? "LeNet (an MLP 300-100) on MNIST is stable"
+                                         : "ResNet-20 and VGG-16 on CIFAR-10 are not stable",
+            .ours = "barrier " + counted_text(estimate, trainings.originals.size()) + " points",
+            .seen = trainings.mlp() ? seen_below(estimate, stable_below) : seen_above(estimate, stable_below),
+            .numbers = json_of(estimate)};
     }
 
     static Finding stable_early(const Trainings& trainings) {
@@ -204,12 +227,15 @@ class Instability final : public Study {
         }
         Finding finding{.claim = trainings.name + ": stable early in training (by 3% of its steps)",
                         .source = paper,
-                        .published = "ResNet-20 from 3%, VGG-16 from 1.5% of training on",
+                        .published = trainings.mlp()
+                                         ? "LeNet (an MLP 300-100) on MNIST from initialisation on"
+                                         : "ResNet-20 from 3%, VGG-16 from 1.5% of training on",
                         .ours = "no copies parted so early"};
         if (!at) return finding;
         const auto estimate = trainings.barrier(*at);
-        finding.ours = "at " + fork_text(trainings, *at) + ": barrier " + estimate_text(estimate) +
-                       " points; " + trainings.name + " " + stable_text(trainings);
+        finding.ours = "at " + fork_text(trainings, *at) + ": barrier " +
+                       counted_text(estimate, trainings.originals.size()) + " points; " + trainings.name +
+                       " " + stable_text(trainings);
         finding.seen = seen_below(estimate, stable_below);
         finding.numbers = json_of(estimate);
         const auto from = trainings.stable_from();
@@ -218,6 +244,12 @@ class Instability final : public Study {
     }
 
     static report::Section section(const std::vector<Trainings>& all, const Value& options) {
+        const auto seeds = static_cast<std::size_t>(options["seeds"].as_int());
+        auto least = static_cast<std::int64_t>(seeds);
+        for (const auto& trainings : all) {
+            for (std::size_t fork = 0; fork < trainings.steps.size(); ++fork)
+                least = std::min(least, trainings.barrier(fork).count);
+        }
         report::Figure figure{
             .name = "barrier-by-fork",
             .title = "Barrier between two copies by the step at which they part",
@@ -225,7 +257,7 @@ class Instability final : public Study {
                 "Largest excess of the test error on the line between a training's end and that of its copy, "
                 "which saw the same samples up to step k and another order after it. Mean over trainings; "
                 "band: 95% interval over " +
-                std::to_string(options["seeds"].as_int()) + " trainings. Below 2 points is called stable.",
+                counts_text(least, seeds, "trainings") + ". Below 2 points is called stable.",
             .x = {.label = "k (% of training)"},
             .y = {.label = "error barrier (points)"}};
         report::Series threshold{.name = "2 points", .style = report::Series::Style::dashed};
@@ -234,14 +266,16 @@ class Instability final : public Study {
             threshold.y.push_back(stable_below);
             figure.categories.push_back(core::to_flow(Value::of(100 * share.as_number())));
         }
-        report::TextTable table{.name = "barriers",
-                                .title = "Barriers",
-                                .caption =
-                                    "Test samples; mean over trainings with 95% interval. Accuracy: of the "
-                                    "trainings that their copies part from.",
-                                .columns = {"net", "accuracy (%)", "k (steps)", "k (%)",
-                                            "error barrier (points)", "loss barrier", "stable"},
-                                .rows = {}};
+        report::TextTable table{
+            .name = "barriers",
+            .title = "Barriers",
+            .caption =
+                "Test samples; mean over trainings with 95% interval, which lies below 2 points "
+                "where the net is called stable. Accuracy: of the trainings that their copies "
+                "part from.",
+            .columns = {"net", "accuracy (%)", "k (steps)", "k (%)", "error barrier (points)", "loss barrier",
+                        "stable"},
+            .rows = {}};
         for (const auto& trainings : all) {
             report::Series series{.name = trainings.name};
             for (std::size_t fork = 0; fork < trainings.steps.size(); ++fork) {
@@ -249,9 +283,9 @@ class Instability final : public Study {
                 add_point(series, static_cast<double>(fork), barrier);
                 table.rows.push_back({trainings.name, fixed(known_mean(trainings.accuracy, 100).value, 1),
                                       std::to_string(trainings.steps[fork]), figure.categories[fork],
-                                      estimate_text(barrier),
-                                      estimate_text(known_mean(trainings.loss[fork]), 3),
-                                      barrier.value < stable_below ? "yes" : "no"});
+                                      counted_text(barrier, seeds),
+                                      counted_text(known_mean(trainings.loss[fork]), seeds, 3),
+                                      std::string(seen_name(trainings.stable(fork)))});
             }
             figure.series.push_back(std::move(series));
         }
