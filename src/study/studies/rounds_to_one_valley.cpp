@@ -8,6 +8,7 @@
 #include "estimates.hpp"
 #include "federated_run.hpp"
 #include "thalweg/embedded/studies.hpp"
+#include "units.hpp"
 
 namespace thalweg::study {
 
@@ -29,7 +30,9 @@ struct Quantity {
 constexpr Quantity quantities[] = {
     {"barrier_sent", "barrier-as-sent", "Barrier between clients as they send their models",
      "error barrier (points)",
-     "Largest excess of the test error on the line between two clients' models, as trained in that round"},
+     "Largest excess of the test error on the line between two clients' models, as trained in that round; "
+     "mean over "
+     "pairs of clients"},
     {"barrier_aligned", "barrier-aligned", "Barrier between clients after the alignment",
      "error barrier (points)", "The same after the pipeline's alignment, where it has one"},
     {"signs_sent", "signs-as-sent", "Sign consistency between clients as they send their models",
@@ -61,23 +64,36 @@ struct Runs {
         }
         return all;
     }
-    /// The first round from which on all barriers between clients as sent are below the threshold, by seed; one more than
-    /// there are rounds where there is none.
+    /// The first round from which on the barrier between clients as sent (mean over their pairs) is below the threshold, by
+    /// seed; one more than there are rounds where there is none; NaN where the training diverged or no round was measured.
+    /// Rounds that were not measured say nothing.
     std::vector<double> rounds_needed(std::size_t rounds) const {
         std::vector<double> all;
         for (const auto& result : results) {
             const Json& barriers = result.at("barrier_sent");
-            if (barriers.size() != rounds) {
-                all.push_back(none);
-                continue;
+            double needed = none;
+            for (std::size_t round = barriers.size() == rounds ? rounds : 0; round > 0; --round) {
+                if (!barriers[round - 1].is_number()) continue;
+                if (std::isnan(needed)) needed = static_cast<double>(rounds + 1);
+                if (!(barriers[round - 1].get<double>() < one_valley_below)) break;
+                needed = static_cast<double>(round);
             }
-            std::size_t needed = rounds + 1;
-            while (needed > 1 && barriers[needed - 2].is_number() &&
-                   barriers[needed - 2].get<double>() < one_valley_below)
-                --needed;
-            all.push_back(static_cast<double>(needed));
+            all.push_back(needed);
         }
         return all;
+    }
+    /// In words: `in 3 of 8 federations; mean round among those 2.3`, `in none of 8 federations within 12 rounds`.
+    std::string needed_text(std::size_t rounds) const {
+        const auto needed = rounds_needed(rounds);
+        std::vector<double> reached;
+        for (const double round : needed) {
+            if (round <= static_cast<double>(rounds)) reached.push_back(round);
+        }
+        const std::string federations = std::to_string(known_mean(needed).count) + " federations";
+        if (reached.empty())
+            return "in none of " + federations + " within " + std::to_string(rounds) + " rounds";
+        return "in " + std::to_string(reached.size()) + " of " + federations + "; mean round among those " +
+               estimate_text(mean_of(reached), 1);
     }
 };
 
@@ -94,13 +110,13 @@ class RoundsToOneValley final : public Study {
         for (std::size_t i = 1; i < all.size(); ++i) add_comparison(all[i], all.front(), rounds, result);
         result.summary = "Clients of independent initialisations, round by round: ";
         for (const auto& runs : all)
-            result.summary += runs.pipeline +
-                              " is in one valley (error barrier between clients as sent below 2 "
-                              "points to the end) from round " +
-                              fixed(known_mean(runs.rounds_needed(rounds)).value, 1) +
-                              " on, accuracy after round 1 " + percent(runs, "accuracy", 0) +
-                              "%, after round " + std::to_string(rounds) + " " +
-                              percent(runs, "accuracy", rounds - 1) + (&runs == &all.back() ? "%." : "%; ");
+            result.summary +=
+                runs.pipeline +
+                " comes into one valley (mean error barrier over pairs of clients as sent below 2 "
+                "points to the end) " +
+                runs.needed_text(rounds) + ", accuracy after round 1 " + percent(runs, "accuracy", 0) +
+                "%, after round " + std::to_string(rounds) + " " + percent(runs, "accuracy", rounds - 1) +
+                (&runs == &all.back() ? "%." : "%; ");
         result.sections = {section(all, rounds), {.title = "By round", .tables = {table(all, rounds)}}};
         return result;
     }
@@ -175,14 +191,14 @@ class RoundsToOneValley final : public Study {
 
     static void add_valley_findings(const Runs& runs, std::size_t rounds, Result& result) {
         const auto second = known_mean(runs.in_round("barrier_sent", std::min<std::size_t>(1, rounds - 1)));
-        const auto needed = known_mean(runs.rounds_needed(rounds));
         result.findings.push_back(finding(
             runs.pipeline +
                 ": from round 2 on, when clients start from one global model, they train in one valley "
-                "(error barrier between clients as sent below 2 points in round 2)",
+                "(mean error barrier over pairs of clients as sent below 2 points in round 2)",
             "after Frankle et al., ICML 2020: copies of one trained net stay connected", "",
-            "barrier " + percent(runs, "barrier_sent", 0) + " points in round 1, " + estimate_text(second) +
-                " in round 2; below 2 to the end from round " + estimate_text(needed, 1) + " on",
+            "barrier " + percent(runs, "barrier_sent", 0) + " points in round 1, " +
+                counted_text(second, runs.labels.size()) + " in round 2; below 2 to the end " +
+                runs.needed_text(rounds),
             seen_below(second, one_valley_below), second, none));
         const auto risen =
             differences_of(runs.in_round("signs_sent", rounds - 1), runs.in_round("signs_sent", 0));
@@ -193,7 +209,7 @@ class RoundsToOneValley final : public Study {
             "Li et al., NeurIPS 2024 (arXiv 2405.12489): independent nets agree in half of their signs",
             "50% at first",
             percent(runs, "signs_sent", 0) + "% → " + percent(runs, "signs_sent", rounds - 1) + "%, " +
-                estimate_text(estimate, 1) + " points, " + p_text(p),
+                counted_text(estimate, runs.labels.size(), 1) + " points, " + p_text(p, estimate.count),
             seen_above(estimate), estimate, p));
     }
 
@@ -203,11 +219,15 @@ class RoundsToOneValley final : public Study {
         const auto rounds_saved = known_mean(sooner);
         double p = known_p(sooner);
         result.findings.push_back(finding(
-            runs.pipeline + " brings clients into one valley in fewer rounds than " + reference.pipeline,
+            runs.pipeline +
+                " brings clients into one valley (mean error barrier over their pairs below 2 points) in "
+                "fewer rounds than " +
+                reference.pipeline,
             ours, "",
-            "round " + fixed(known_mean(runs.rounds_needed(rounds)).value, 1) + " against " +
-                fixed(known_mean(reference.rounds_needed(rounds)).value, 1) + ", " +
-                estimate_text(rounds_saved, 1) + " fewer, " + p_text(p),
+            runs.needed_text(rounds) + "; with " + reference.pipeline + " " + reference.needed_text(rounds) +
+                "; difference " + counted_text(rounds_saved, runs.labels.size(), 1) +
+                " rounds (never counts as " + std::to_string(rounds + 1) + "), " +
+                p_text(p, rounds_saved.count),
             seen_above(rounds_saved), rounds_saved, p));
         std::vector<std::size_t> looked_at{0};
         if (rounds > 1) looked_at.push_back(rounds - 1);
@@ -221,19 +241,24 @@ class RoundsToOneValley final : public Study {
                     std::to_string(round + 1),
                 ours, "",
                 percent(runs, "accuracy", round) + "% against " + percent(reference, "accuracy", round) +
-                    "%, " + estimate_text(gain, 1) + " points, " + p_text(p),
+                    "%, " + counted_text(gain, runs.labels.size(), 1) + " points, " + p_text(p, gain.count),
                 seen_above(gain), gain, p));
         }
     }
 
     static report::Section section(const std::vector<Runs>& all, std::size_t rounds) {
         report::Section section{.title = "Round by round"};
+        const std::size_t seeds = all.front().labels.size();
+        auto least = static_cast<std::int64_t>(seeds);
+        // A training that diverged has no round at all.
+        for (const auto& runs : all)
+            least = std::min(least, known_mean(runs.in_round("accuracy", rounds - 1)).count);
         for (const auto& quantity : quantities) {
             report::Figure figure{.name = quantity.name,
                                   .title = quantity.title,
                                   .caption = std::string(quantity.what) +
                                              ". Mean over federations; band: 95% interval over " +
-                                             std::to_string(all.front().labels.size()) + " seeds.",
+                                             counts_text(least, seeds, "seeds") + ".",
                                   .x = {.label = "round"},
                                   .y = {.label = quantity.label}};
             for (const auto& runs : all) {
@@ -262,7 +287,7 @@ class RoundsToOneValley final : public Study {
                 table.rows.push_back({runs.pipeline, std::to_string(round + 1)});
                 for (const auto& quantity : quantities)
                     table.rows.back().push_back(
-                        estimate_text(known_mean(runs.in_round(quantity.key, round))));
+                        counted_text(known_mean(runs.in_round(quantity.key, round)), runs.labels.size()));
             }
         }
         return table;
