@@ -74,7 +74,11 @@ class MeasureContract : public PluginContract {
 
     /// What the rounds' records hold under the measure's name, as text (in which NaN would be null).
     std::vector<std::string> measured(int ranks, const std::string& override_with) {
-        const auto measures = "analysis.measures=[" + core::to_flow(section_of(GetParam())) + "]";
+        const auto section = section_of(GetParam());
+        std::vector<std::string> overrides{override_with,
+                                           "analysis.measures=[" + core::to_flow(section) + "]"};
+        // What mends models does so on the server's samples.
+        if (section.has("finish") || section.has("reset_batch_norm")) overrides.push_back("data.holdout=40");
         const auto experiment = with_advice(GetParam(), [&] {
             return federation::make_experiment(core::parse_yaml(R"(
 data:
@@ -85,7 +89,7 @@ clients: {algorithm: {kind: sgd, lr: 0.05}, batch_size: 10, init: independent}
 server: {rounds: 2, fusion: [weight_matching, mean, {repair: {statistics: clients}}]}
 )",
                                                                 "test.yaml"),
-                                               {override_with, measures});
+                                               overrides);
         });
         const auto folder = folder_ / std::to_string(++runs_);
         run_ranks(ranks, [&](core::Communicator& communicator) {
