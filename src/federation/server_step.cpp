@@ -47,7 +47,9 @@ symmetry::Element ServerStep::back_to_global(std::int64_t round, const model::Pa
 
 void broadcast_model(model::Parameters& parameters, const model::ModelGraph& graph,
                      core::Communicator& communicator) {
-    if (!parameters.defined()) parameters = model::Parameters(graph.layout);
+    core::collectively(communicator, [&] {
+        if (!parameters.defined()) parameters = model::Parameters(graph.layout);
+    });
     const auto bytes_of = [](const at::Tensor& tensor) {
         return std::span(static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes());
     };

@@ -134,21 +134,25 @@ void fuse(const Context& context, const FuseArguments& arguments) {
         fusion.server = server.get();
     }
     aggregator::FusionState state;
-    for (std::size_t i = 0; i < files.size(); ++i) {
-        const int owner = static_cast<int>(i) % context.communicator.size();
-        const auto id = static_cast<std::int64_t>(i);
-        const bool same = *files[i].graph.layout == *graph.layout;
-        if (same)  // in its tensors; in what it does with them as well?
-            model::require_same_architecture(files[i].graph, arguments.paths[i], graph, arguments.paths[0]);
-        const auto own = same ? nullptr : std::make_shared<const model::ModelGraph>(files[i].graph);
-        fusion.members.push_back({.client = id, .samples = samples[i], .owner = owner, .graph = own});
-        if (owner == context.communicator.rank()) {
-            state.updates.push_back({.client = id,
-                                     .samples = samples[i],
-                                     .parameters = files[i].parameters.clone(),
-                                     .graph = own});
+    // Copies take memory, which one rank may lack: the others have to hear of it.
+    core::collectively(context.communicator, [&] {
+        for (std::size_t i = 0; i < files.size(); ++i) {
+            const int owner = static_cast<int>(i) % context.communicator.size();
+            const auto id = static_cast<std::int64_t>(i);
+            const bool same = *files[i].graph.layout == *graph.layout;
+            if (same)  // in its tensors; in what it does with them as well?
+                model::require_same_architecture(files[i].graph, arguments.paths[i], graph,
+                                                 arguments.paths[0]);
+            const auto own = same ? nullptr : std::make_shared<const model::ModelGraph>(files[i].graph);
+            fusion.members.push_back({.client = id, .samples = samples[i], .owner = owner, .graph = own});
+            if (owner == context.communicator.rank()) {
+                state.updates.push_back({.client = id,
+                                         .samples = samples[i],
+                                         .parameters = files[i].parameters.clone(),
+                                         .graph = own});
+            }
         }
-    }
+    });
     const auto score = [&](const model::ModelGraph& of,
                            const model::Parameters& parameters) -> std::optional<analysis::Evaluation> {
         if (!dataset) return std::nullopt;
