@@ -27,7 +27,7 @@ function(thalweg_embed target name)
       DEPENDS ${file} ${THALWEG_EMBED_SCRIPT}
       COMMENT "Embedding ${identifier}" VERBATIM)
     target_sources(${target} PRIVATE ${source})
-    set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
+    set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON SKIP_UNITY_BUILD_INCLUSION ON)
     string(APPEND declarations "extern const std::string_view ${identifier};\n")
   endforeach()
   set(text "#pragma once\n\n#include <string_view>\n\nnamespace thalweg::embedded::${name} {\n${declarations}}\n")

@@ -28,7 +28,7 @@ class ActivationMatching final : public MatchingStage {
     ActivationMatchingOptions options_;
 };
 
-const StageRegistration registration{
+const StageRegistration activation_matching_stage_registration{
     {.kind = "stage",
      .name = "activation_matching",
      .help = "permutes every update's channels so that they fire with the anchor's on the server's samples",

@@ -55,7 +55,7 @@ class Attack final : public PerUpdateStage {
     double scale_;
 };
 
-const StageRegistration registration{
+const StageRegistration attack_registration{
     {.kind = "stage",
      .name = "attack",
      .help = "corrupts what the named clients send, to try robust reductions: put it first",

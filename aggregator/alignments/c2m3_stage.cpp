@@ -44,7 +44,7 @@ class C2m3 final : public Stage {
     C2m3Options options_;
 };
 
-const StageRegistration registration{
+const StageRegistration c2m3_stage_registration{
     {.kind = "stage",
      .name = "c2m3",
      .help = "permutes all updates into a common universe: Frank-Wolfe over all pairs at once",

@@ -19,7 +19,7 @@ class CovarianceMatching final : public MatchingStage {
     int max_sweeps_;
 };
 
-const StageRegistration registration{
+const StageRegistration covariance_matching_stage_registration{
     {.kind = "stage",
      .name = "covariance_matching",
      .help = "permutes channels so that weights agree on what the anchor's layers read, from input to output",

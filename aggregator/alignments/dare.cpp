@@ -42,7 +42,7 @@ class Dare final : public PerUpdateStage {
     double drop_;
 };
 
-const StageRegistration registration{
+const StageRegistration dare_registration{
     {.kind = "stage",
      .name = "dare",
      .help = "drops entries of every task vector at random and rescales the others",

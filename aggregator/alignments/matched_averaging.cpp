@@ -421,7 +421,7 @@ void MatchedAveraging::carry(Update& update, const Client& client, std::size_t k
     update.start = model::Parameters();  // stays behind, in another frame
 }
 
-const StageRegistration registration{
+const StageRegistration matched_averaging_registration{
     {.kind = "stage",
      .name = "matched_averaging",
      .help = "assigns all clients' neurons to global ones, which may be more than any client has; then mean",

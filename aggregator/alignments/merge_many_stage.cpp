@@ -55,7 +55,7 @@ class MergeMany final : public Stage {
     int max_iterations_;
 };
 
-const StageRegistration registration{
+const StageRegistration merge_many_stage_registration{
     {.kind = "stage",
      .name = "merge_many",
      .help =

@@ -164,7 +164,7 @@ class OptimalTransport final : public PerUpdateStage {
     double regularisation_;
 };
 
-const StageRegistration registration{
+const StageRegistration optimal_transport_registration{
     {.kind = "stage",
      .name = "optimal_transport",
      .help = "carries every update's channels onto the anchor's by transport plans; widths may differ",

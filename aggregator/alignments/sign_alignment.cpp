@@ -195,7 +195,7 @@ StageNotes SignAlignment::apply(FusionState& state, const FusionContext& context
     return notes;
 }
 
-const StageRegistration registration{
+const StageRegistration sign_alignment_registration{
     {.kind = "stage",
      .name = "sign_alignment",
      .help = "elects a sign for every coordinate; entries of the other sign are left out, shrunk or counted",

@@ -30,7 +30,7 @@ class SimulatedAnnealing final : public MatchingStage {
     AnnealingOptions options_;
 };
 
-const StageRegistration registration{
+const StageRegistration simulated_annealing_stage_registration{
     {.kind = "stage",
      .name = "simulated_annealing",
      .help = "searches permutations at random, ever more greedily, for a low loss at the midpoint: the "

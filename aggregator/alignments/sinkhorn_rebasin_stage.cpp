@@ -37,7 +37,7 @@ class SinkhornRebasin final : public MatchingStage {
     SinkhornOptions options_;
 };
 
-const StageRegistration registration{
+const StageRegistration sinkhorn_rebasin_stage_registration{
     {.kind = "stage",
      .name = "sinkhorn_rebasin",
      .help = "learns soft permutations by gradients through Sinkhorn's algorithm, and hardens them",

@@ -27,7 +27,7 @@ class StraightThrough final : public MatchingStage {
     StraightThroughOptions options_;
 };
 
-const StageRegistration registration{
+const StageRegistration straight_through_stage_registration{
     {.kind = "stage",
      .name = "straight_through",
      .help = "learns which permutation lowers the loss at the midpoint, with the straight-through estimator",

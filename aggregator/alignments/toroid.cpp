@@ -47,7 +47,7 @@ class Toroid final : public PerUpdateStage {
     }
 };
 
-const StageRegistration registration{
+const StageRegistration toroid_registration{
     {.kind = "stage",
      .name = "toroid",
      .help = "rescales hidden units of ReLU nets to incoming weights of length 1; the arg-max stays",

@@ -35,7 +35,7 @@ class WeightMatching final : public MatchingStage {
     WeightMatchingOptions options_;
 };
 
-const StageRegistration registration{
+const StageRegistration weight_matching_stage_registration{
     {.kind = "stage",
      .name = "weight_matching",
      .help = "permutes every update's channels so that its weights lie along the anchor's",

@@ -114,7 +114,7 @@ class FineTune final : public Stage {
     double lr_, temperature_;
 };
 
-const StageRegistration registration{
+const StageRegistration fine_tune_registration{
     {.kind = "stage",
      .name = "fine_tune",
      .help = "trains the merged model a little on the server's samples: an upper mark, not a merging method",

@@ -67,7 +67,7 @@ class Repair final : public Stage {
     RepairOptions options_;
 };
 
-const StageRegistration registration{
+const StageRegistration repair_registration{
     {.kind = "stage",
      .name = "repair",
      .help = "gives the merged model's pre-activations the means and deviations the clients' models have",

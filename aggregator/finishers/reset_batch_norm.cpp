@@ -41,7 +41,7 @@ class ResetBatchNorm final : public Stage {
     std::string weights_;
 };
 
-const StageRegistration registration{
+const StageRegistration reset_batch_norm_registration{
     {.kind = "stage",
      .name = "reset_batch_norm",
      .help = "recomputes the running statistics of the merged model's batch norms",

@@ -13,7 +13,7 @@ class FedAdagrad final : public AdaptiveOptimizer {
     void accumulate(at::Tensor& v, const at::Tensor& square) const override { v.add_(square); }
 };
 
-const ServerOptimizerRegistration registration{
+const ServerOptimizerRegistration fedadagrad_registration{
     {.kind = "server_optimizer",
      .name = "fedadagrad",
      .help = "Adagrad on the server over the rounds' updates",

@@ -19,7 +19,7 @@ class FedAdam final : public AdaptiveOptimizer {
     double beta2_;
 };
 
-const ServerOptimizerRegistration registration{
+const ServerOptimizerRegistration fedadam_registration{
     {.kind = "server_optimizer",
      .name = "fedadam",
      .help = "Adam on the server over the rounds' updates",

@@ -25,7 +25,7 @@ class FedAvgM final : public PseudoGradientOptimizer {
     double lr_, momentum_;
 };
 
-const ServerOptimizerRegistration registration{
+const ServerOptimizerRegistration fedavgm_registration{
     {.kind = "server_optimizer",
      .name = "fedavgm",
      .help = "momentum on the server over the rounds' updates",

@@ -19,7 +19,7 @@ class FedYogi final : public AdaptiveOptimizer {
     double beta2_;
 };
 
-const ServerOptimizerRegistration registration{
+const ServerOptimizerRegistration fedyogi_registration{
     {.kind = "server_optimizer",
      .name = "fedyogi",
      .help = "Yogi on the server over the rounds' updates: Adam whose second moment changes slowly",

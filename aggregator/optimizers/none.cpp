@@ -14,12 +14,13 @@ class None final : public ServerOptimizer {
     }
 };
 
-const ServerOptimizerRegistration registration{{.kind = "server_optimizer",
-                                                .name = "none",
-                                                .help = "the fused model becomes the global one as it is",
-                                                .citation = "",
-                                                .options = {}},
-                                               [](const core::Value&) { return std::make_unique<None>(); }};
+const ServerOptimizerRegistration none_registration{
+    {.kind = "server_optimizer",
+     .name = "none",
+     .help = "the fused model becomes the global one as it is",
+     .citation = "",
+     .options = {}},
+    [](const core::Value&) { return std::make_unique<None>(); }};
 
 }  // namespace
 

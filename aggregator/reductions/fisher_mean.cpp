@@ -129,7 +129,7 @@ class FisherMean final : public Stage {
     Weighting weighting_;
 };
 
-const StageRegistration registration{
+const StageRegistration fisher_mean_registration{
     {.kind = "stage",
      .name = "fisher_mean",
      .help = "mean weighted coordinate by coordinate by each model's Fisher information",

@@ -170,7 +170,7 @@ class GeodesicMean final : public Stage {
     Weighting weighting_;
 };
 
-const StageRegistration registration{
+const StageRegistration geodesic_mean_registration{
     {.kind = "stage",
      .name = "geodesic_mean",
      .help =

@@ -101,7 +101,7 @@ class GeometricMedian final : public Stage {
     std::int64_t max_iterations_;
 };
 
-const StageRegistration registration{
+const StageRegistration geometric_median_registration{
     {.kind = "stage",
      .name = "geometric_median",
      .help = "the model with the least sum of distances to the clients'; bears less than half corrupted",

@@ -85,7 +85,7 @@ class Krum final : public Stage {
     std::int64_t corrupted_, select_;
 };
 
-const StageRegistration registration{
+const StageRegistration krum_registration{
     {.kind = "stage",
      .name = "krum",
      .help = "mean of the clients whose models lie nearest to each other (multi-Krum; select: 1 is Krum)",

@@ -86,7 +86,7 @@ class LayerwiseMean final : public Stage {
     Weighting weighting_;
 };
 
-const StageRegistration registration{
+const StageRegistration layerwise_mean_registration{
     {.kind = "stage",
      .name = "layerwise_mean",
      .help = "weighted mean of the chosen layers; the others keep the previous global model's values",

@@ -97,7 +97,7 @@ class Mean final : public Stage {
     bool keeps_statistics_;
 };
 
-const StageRegistration registration{
+const StageRegistration mean_registration{
     {.kind = "stage",
      .name = "mean",
      .help = "weighted mean of the clients' models, renormalised entry by entry over the masks",

@@ -77,7 +77,7 @@ class Median final : public Stage {
     Weighting weighting_;
 };
 
-const StageRegistration registration{
+const StageRegistration median_registration{
     {.kind = "stage",
      .name = "median",
      .help = "coordinate by coordinate the median of the clients' models; bears fewer than half corrupted",

@@ -163,7 +163,7 @@ class RegMean final : public Stage {
     Weighting weighting_;
 };
 
-const StageRegistration registration{
+const StageRegistration regmean_registration{
     {.kind = "stage",
      .name = "regmean",
      .help =

@@ -120,7 +120,7 @@ class Ties final : public Stage {
     Weighting weighting_;
 };
 
-const StageRegistration registration{
+const StageRegistration ties_registration{
     {.kind = "stage",
      .name = "ties",
      .help = "trims task vectors to their largest entries, elects signs, and averages what agrees",

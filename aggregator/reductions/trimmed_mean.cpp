@@ -52,7 +52,7 @@ class TrimmedMean final : public Stage {
     double trim_;
 };
 
-const StageRegistration registration{
+const StageRegistration trimmed_mean_registration{
     {.kind = "stage",
      .name = "trimmed_mean",
      .help =

@@ -58,7 +58,7 @@ class Adam final : public Algorithm {
     std::int64_t time_ = 0;
 };
 
-const AlgorithmRegistration registration{
+const AlgorithmRegistration adam_registration{
     {.kind = "algorithm",
      .name = "adam",
      .help = "Adam; its moments start anew in every local training",

@@ -58,7 +58,7 @@ class Sgd final : public Algorithm {
     std::vector<float> momentum_;
 };
 
-const AlgorithmRegistration registration{
+const AlgorithmRegistration sgd_registration{
     {.kind = "algorithm",
      .name = "sgd",
      .help = "stochastic gradient descent; momentum starts anew in every local training",

@@ -29,7 +29,7 @@ class FedProx final : public Objective {
     double mu_;
 };
 
-const ObjectiveRegistration registration{
+const ObjectiveRegistration fedprox_registration{
     {.kind = "objective",
      .name = "fedprox",
      .help = "adds (mu/2)·|local − start|²: keeps a client near the model it started from",

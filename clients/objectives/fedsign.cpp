@@ -34,7 +34,7 @@ class FedSign final : public Objective {
     double gamma_;
 };
 
-const ObjectiveRegistration registration{
+const ObjectiveRegistration fedsign_registration{
     {.kind = "objective",
      .name = "fedsign",
      .help =

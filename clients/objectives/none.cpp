@@ -9,12 +9,12 @@ class None final : public Objective {
     bool empty() const override { return true; }
 };
 
-const ObjectiveRegistration registration{{.kind = "objective",
-                                          .name = "none",
-                                          .help = "the cross-entropy alone (FedAvg)",
-                                          .citation = "McMahan et al. 2017, arXiv:1602.05629",
-                                          .options = {}},
-                                         [](const core::Value&) { return std::make_unique<None>(); }};
+const ObjectiveRegistration none_registration{{.kind = "objective",
+                                               .name = "none",
+                                               .help = "the cross-entropy alone (FedAvg)",
+                                               .citation = "McMahan et al. 2017, arXiv:1602.05629",
+                                               .options = {}},
+                                              [](const core::Value&) { return std::make_unique<None>(); }};
 
 }  // namespace
 }  // namespace thalweg::clients

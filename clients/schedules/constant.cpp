@@ -8,12 +8,13 @@ class Constant final : public Schedule {
     double factor(const StepPlace&) const override { return 1.0; }
 };
 
-const ScheduleRegistration registration{{.kind = "schedule",
-                                         .name = "constant",
-                                         .help = "the same learning rate throughout",
-                                         .citation = {},
-                                         .options = {}},
-                                        [](const core::Value&) { return std::make_unique<Constant>(); }};
+const ScheduleRegistration constant_registration{
+    {.kind = "schedule",
+     .name = "constant",
+     .help = "the same learning rate throughout",
+     .citation = {},
+     .options = {}},
+    [](const core::Value&) { return std::make_unique<Constant>(); }};
 
 }  // namespace
 }  // namespace thalweg::clients

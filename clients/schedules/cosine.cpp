@@ -21,7 +21,7 @@ class Cosine final : public Schedule {
     double minimum_;
 };
 
-const ScheduleRegistration registration{
+const ScheduleRegistration cosine_registration{
     {.kind = "schedule",
      .name = "cosine",
      .help = "falls along half a cosine from the full learning rate to `min` times it",

@@ -20,7 +20,7 @@ class Step final : public Schedule {
     double factor_;
 };
 
-const ScheduleRegistration registration{
+const ScheduleRegistration step_registration{
     {.kind = "schedule",
      .name = "step",
      .help = "multiplies the learning rate by `factor` after every `every` steps or rounds",

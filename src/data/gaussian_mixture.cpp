@@ -132,7 +132,7 @@ std::shared_ptr<const Dataset> open_mixture(const core::Value& options, const Da
                                              labels.subspan(train_count), dimension));
 }
 
-const core::Registration<std::shared_ptr<const Dataset>, const DatasetContext&> registration{
+const core::Registration<std::shared_ptr<const Dataset>, const DatasetContext&> gaussian_mixture_registration{
     {.kind = "dataset",
      .name = "gaussian_mixture",
      .help = "generated: one Gaussian of unit variance a class, balanced classes, means in random directions",

@@ -152,7 +152,7 @@ std::shared_ptr<const Dataset> open_synthetic(const core::Value& options, const 
         facts, std::make_shared<const FloatSamples>(block, samples, labels, facts.dimension));
 }
 
-const core::Registration<std::shared_ptr<const Dataset>, const DatasetContext&> registration{
+const core::Registration<std::shared_ptr<const Dataset>, const DatasetContext&> synthetic_registration{
     {.kind = "dataset",
      .name = "synthetic",
      .help = "generated: FedProx's synthetic(alpha, beta), as many clients as asked for, each made when it "

@@ -232,7 +232,7 @@ std::shared_ptr<const Dataset> open_text(const core::Value& options, const Datas
         std::make_shared<const TextWindows>(block, text, test, shape));
 }
 
-const core::Registration<std::shared_ptr<const Dataset>, const DatasetContext&> registration{
+const core::Registration<std::shared_ptr<const Dataset>, const DatasetContext&> text_registration{
     {.kind = "dataset",
      .name = "text",
      .help = "a plain text file: windows of characters in, the next character out; natural clients are the "

@@ -14,7 +14,7 @@ class Gaussian final : public Noise {
     }
 };
 
-const NoiseRegistration registration{
+const NoiseRegistration gaussian_registration{
     {.kind = "noise",
      .name = "gaussian",
      .help = "independent standard normal numbers",

@@ -20,7 +20,7 @@ class Initialisation final : public Noise {
     }
 };
 
-const NoiseRegistration registration{
+const NoiseRegistration initialisation_registration{
     {.kind = "noise",
      .name = "initialisation",
      .help = "a fresh initialisation of the model",

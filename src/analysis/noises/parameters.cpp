@@ -21,7 +21,7 @@ class ParametersThemselves final : public Noise {
     }
 };
 
-const NoiseRegistration registration{
+const NoiseRegistration parameters_registration{
     {.kind = "noise",
      .name = "parameters",
      .help = "the parameters themselves: the model grows and shrinks; nothing is drawn",

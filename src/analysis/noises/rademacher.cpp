@@ -14,7 +14,7 @@ class Rademacher final : public Noise {
     }
 };
 
-const NoiseRegistration registration{
+const NoiseRegistration rademacher_registration{
     {.kind = "noise",
      .name = "rademacher",
      .help = "-1 or 1, a fair coin each",

@@ -21,7 +21,7 @@ class Sign final : public Noise {
     }
 };
 
-const NoiseRegistration registration{
+const NoiseRegistration sign_registration{
     {.kind = "noise",
      .name = "sign",
      .help = "the sign of each parameter (0 for 0); nothing is drawn",

@@ -26,7 +26,7 @@ class Sparse final : public Noise {
     double fraction_;
 };
 
-const NoiseRegistration registration{
+const NoiseRegistration sparse_registration{
     {.kind = "noise",
      .name = "sparse",
      .help = "standard normal numbers on a random share of the entries, 0 on the others",

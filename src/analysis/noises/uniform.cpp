@@ -14,7 +14,7 @@ class Uniform final : public Noise {
     }
 };
 
-const NoiseRegistration registration{
+const NoiseRegistration uniform_registration{
     {.kind = "noise",
      .name = "uniform",
      .help = "independent numbers, uniform in [-1, 1)",

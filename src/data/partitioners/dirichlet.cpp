@@ -123,7 +123,7 @@ class Dirichlet final : public Partitioner {
     bool balanced_;
 };
 
-const core::Registration<std::unique_ptr<Partitioner>> registration{
+const core::Registration<std::unique_ptr<Partitioner>> dirichlet_registration{
     {.kind = "partitioner",
      .name = "dirichlet",
      .help = "label skew: each class is split in Dirichlet(alpha) proportions; all samples are used",

@@ -26,7 +26,7 @@ class Iid final : public Partitioner {
     core::Value options_;
 };
 
-const core::Registration<std::unique_ptr<Partitioner>> registration{
+const core::Registration<std::unique_ptr<Partitioner>> iid_registration{
     {.kind = "partitioner",
      .name = "iid",
      .help = "equal shares drawn uniformly; all samples are used",

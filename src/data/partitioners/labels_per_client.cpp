@@ -91,7 +91,7 @@ class LabelsPerClient final : public Partitioner {
     core::Value options_;
 };
 
-const core::Registration<std::unique_ptr<Partitioner>> registration{
+const core::Registration<std::unique_ptr<Partitioner>> labels_per_client_registration{
     {.kind = "partitioner",
      .name = "labels_per_client",
      .help = "label skew: each client holds a few labels, whose samples their holders share equally; samples "

@@ -21,7 +21,7 @@ class Natural final : public Partitioner {
     std::int64_t clients_;
 };
 
-const core::Registration<std::unique_ptr<Partitioner>> registration{
+const core::Registration<std::unique_ptr<Partitioner>> natural_registration{
     {.kind = "partitioner",
      .name = "natural",
      .help = "the data set says who holds what: synthetic generates clients as they are asked for, text is "

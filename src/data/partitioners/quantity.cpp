@@ -69,7 +69,7 @@ class Quantity final : public Partitioner {
     core::Value options_;
 };
 
-const core::Registration<std::unique_ptr<Partitioner>> registration{
+const core::Registration<std::unique_ptr<Partitioner>> quantity_registration{
     {.kind = "partitioner",
      .name = "quantity",
      .help = "quantity skew: log-normal sizes, samples drawn uniformly; all samples are used",

@@ -47,7 +47,7 @@ class Shards final : public Partitioner {
     core::Value options_;
 };
 
-const core::Registration<std::unique_ptr<Partitioner>> registration{
+const core::Registration<std::unique_ptr<Partitioner>> shards_registration{
     {.kind = "partitioner",
      .name = "shards",
      .help = "label skew: samples sorted by label, cut into equal shards, some for each client; all samples "

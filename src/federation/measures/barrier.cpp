@@ -62,7 +62,7 @@ class BarrierMeasure final : public Measure {
     std::pair<double, double> before_, after_;
 };
 
-const MeasureRegistration registration{
+const MeasureRegistration barrier_registration{
     {.kind = "measure",
      .name = "barrier",
      .help = "mean loss and error barrier between sampled client pairs, before and after alignment",

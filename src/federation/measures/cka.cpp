@@ -51,7 +51,7 @@ class CkaMeasure final : public Measure {
     record::Json found_;
 };
 
-const MeasureRegistration registration{
+const MeasureRegistration cka_registration{
     {.kind = "measure",
      .name = "cka",
      .help = "linear CKA by layer, mean over sampled client pairs, as their models go into the reduction",

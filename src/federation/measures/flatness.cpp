@@ -39,7 +39,7 @@ class FlatnessMeasure final : public Measure {
     std::int64_t repeats_, samples_;
 };
 
-const MeasureRegistration registration{
+const MeasureRegistration flatness_registration{
     {.kind = "measure",
      .name = "flatness",
      .help = "local energy of the global model: the error's rise under noise in proportion to each weight",

@@ -55,7 +55,7 @@ class HessianMeasure final : public Measure {
     analysis::DensityOptions density_options_;
 };
 
-const MeasureRegistration registration{
+const MeasureRegistration hessian_registration{
     {.kind = "measure",
      .name = "hessian",
      .help = "largest eigenvalues, trace and spectral density of the Hessian of the global model's loss",

@@ -90,7 +90,7 @@ class Ladder final : public Measure {
     record::Json ensemble_;
 };
 
-const MeasureRegistration registration{
+const MeasureRegistration ladder_registration{
     {.kind = "measure",
      .name = "ladder",
      .help =

@@ -74,7 +74,7 @@ class LayerBarriersMeasure final : public Measure {
     Barriers before_, after_;
 };
 
-const MeasureRegistration registration{
+const MeasureRegistration layer_barriers_registration{
     {.kind = "measure",
      .name = "layer_barriers",
      .help = "mean loss and error barrier of each layer alone between sampled client pairs, before and after "

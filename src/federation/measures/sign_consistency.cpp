@@ -127,7 +127,7 @@ class SignConsistencyMeasure final : public Measure {
     Shares before_, after_;
 };
 
-const MeasureRegistration registration{
+const MeasureRegistration sign_consistency_registration{
     {.kind = "measure",
      .name = "sign_consistency",
      .help = "share of parameters whose signs agree: client–client before and after alignment, client–global",

@@ -29,7 +29,7 @@ class SupportMeasure final : public Measure {
     std::int64_t samples_;
 };
 
-const MeasureRegistration registration{
+const MeasureRegistration support_registration{
     {.kind = "measure",
      .name = "support",
      .help = "effective dimension by layer of the global model's weights and activations",

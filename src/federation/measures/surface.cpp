@@ -39,7 +39,7 @@ class SurfaceMeasure final : public Measure {
     analysis::SurfaceOptions options_;
 };
 
-const MeasureRegistration registration{
+const MeasureRegistration surface_registration{
     {.kind = "measure",
      .name = "surface",
      .help = "loss and accuracy about the new global model in two random filter-normalised directions",

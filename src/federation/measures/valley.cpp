@@ -46,7 +46,7 @@ class ValleyMeasure final : public Measure {
     analysis::ValleyOptions options_;
 };
 
-const MeasureRegistration registration{
+const MeasureRegistration valley_registration{
     {.kind = "measure",
      .name = "valley",
      .help = "loss and accuracy along random directions through the new global model, and their asymmetry",

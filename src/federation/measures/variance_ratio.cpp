@@ -34,7 +34,7 @@ class VarianceRatioMeasure final : public Measure {
     record::Json before_, after_;
 };
 
-const MeasureRegistration registration{
+const MeasureRegistration variance_ratio_registration{
     {.kind = "measure",
      .name = "variance_ratio",
      .help = "per layer, variance of the merged model's pre-activations ÷ the clients', before and after the "

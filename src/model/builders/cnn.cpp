@@ -172,7 +172,7 @@ std::vector<core::Option> layer_fields() {
             core::choice("type", {"max", "avg"}, "of a pool (default max)").optional()};
 }
 
-const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> registration{
+const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> cnn_registration{
     {.kind = "model",
      .name = "cnn",
      .help = "convolutional network: a list of layers or a published one",

@@ -91,7 +91,7 @@ ModelGraph build(const core::Value& options, const std::vector<std::int64_t>& in
     return Builder(options, input_shape).build(classes);
 }
 
-const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> registration{
+const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> densenet_registration{
     {.kind = "model",
      .name = "densenet",
      .help = "DenseNet-BC, concatenated channels; names as torchvision's",

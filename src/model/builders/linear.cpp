@@ -16,7 +16,7 @@ ModelGraph build(const core::Value& options, const std::vector<std::int64_t>& in
     return std::move(builder).build(options);
 }
 
-const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> registration{
+const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> linear_registration{
     {.kind = "model",
      .name = "linear",
      .help = "multinomial logistic regression: one linear layer; images are flattened",

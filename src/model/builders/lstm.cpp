@@ -35,7 +35,7 @@ ModelGraph build(const core::Value& options, const std::vector<std::int64_t>& in
     return std::move(builder).build(options);
 }
 
-const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> registration{
+const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> lstm_registration{
     {.kind = "model",
      .name = "lstm",
      .help = "LSTM that predicts the symbol after a window, for data sets like `text`",

@@ -35,7 +35,7 @@ ModelGraph build(const core::Value& options, const std::vector<std::int64_t>& in
     return std::move(builder).build(options);
 }
 
-const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> registration{
+const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> mlp_registration{
     {.kind = "model",
      .name = "mlp",
      .help = "multi-layer perceptron; images are flattened",

@@ -99,7 +99,7 @@ ModelGraph build(const core::Value& options, const std::vector<std::int64_t>& in
     return Builder(options, input_shape).build(classes);
 }
 
-const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> registration{
+const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> mobilenet_registration{
     {.kind = "model",
      .name = "mobilenet",
      .help = "MobileNetV2, depthwise convolutions; names as torchvision's",

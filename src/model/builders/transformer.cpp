@@ -70,7 +70,7 @@ std::vector<core::Option> options_with_tied() {
     return options;
 }
 
-const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> registration{
+const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> transformer_registration{
     {.kind = "model",
      .name = "transformer",
      .help = "causal transformer that predicts the symbol after a window, for data sets like `text`",

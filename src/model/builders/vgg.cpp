@@ -74,7 +74,7 @@ ModelGraph build(const core::Value& options, const std::vector<std::int64_t>& in
     return std::move(builder).build(options);
 }
 
-const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> registration{
+const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> vgg_registration{
     {.kind = "model",
      .name = "vgg",
      .help = "VGG for images of 32x32 and larger; names as torchvision's",

@@ -92,7 +92,7 @@ std::vector<core::Option> vit_options() {
     return options;
 }
 
-const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> registration{
+const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int64_t> vit_registration{
     {.kind = "model",
      .name = "vit",
      .help = "vision transformer; names as torchvision's",

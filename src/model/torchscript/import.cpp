@@ -99,7 +99,7 @@ ModelGraph build(const core::Value& options, const Sizes& input_shape, std::int6
     return std::move(model.graph);
 }
 
-const core::Registration<ModelGraph, const Sizes&, std::int64_t> registration{
+const core::Registration<ModelGraph, const Sizes&, std::int64_t> import_registration{
     {.kind = "model",
      .name = "torchscript",
      .help = "a module that Python saved with torch.jit.save, scripted or traced; read only files you trust, "

@@ -382,7 +382,7 @@ class Initialisation final : public Study {
     }
 };
 
-const StudyRegistration registration{
+const StudyRegistration initialisation_registration{
     {.kind = "study",
      .name = "initialisation",
      .help = "are two initial models above chance when averaged as their trained selves are matched?",

@@ -294,7 +294,7 @@ class Instability final : public Study {
     }
 };
 
-const StudyRegistration registration{
+const StudyRegistration instability_registration{
     {.kind = "study",
      .name = "instability",
      .help =

@@ -492,7 +492,7 @@ class RepairDepthWidthNorm final : public Study {
     }
 };
 
-const StudyRegistration registration{
+const StudyRegistration repair_depth_width_norm_registration{
     {.kind = "study",
      .name = "repair-depth-width-norm",
      .help =

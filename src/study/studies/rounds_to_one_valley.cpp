@@ -294,7 +294,7 @@ class RoundsToOneValley final : public Study {
     }
 };
 
-const StudyRegistration registration{
+const StudyRegistration rounds_to_one_valley_registration{
     {.kind = "study",
      .name = "rounds-to-one-valley",
      .help =

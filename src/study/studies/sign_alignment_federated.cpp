@@ -344,7 +344,7 @@ class SignAlignmentFederated final : public Study {
     }
 };
 
-const StudyRegistration registration{
+const StudyRegistration sign_alignment_federated_registration{
     {.kind = "study",
      .name = "sign-alignment-federated",
      .help = "FedAvg, FedProx, FedSign and signs elected by the server over Dirichlet α and local epochs",

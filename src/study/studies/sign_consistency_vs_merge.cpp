@@ -311,7 +311,7 @@ class SignConsistencyVsMerge final : public Study {
     }
 };
 
-const StudyRegistration registration{
+const StudyRegistration sign_consistency_vs_merge_registration{
     {.kind = "study",
      .name = "sign-consistency-vs-merge",
      .help = "accuracy at the midpoint of pairs of models against the share of parameters that agree in sign",

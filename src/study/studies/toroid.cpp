@@ -453,7 +453,7 @@ class Toroid final : public Study {
     }
 };
 
-const StudyRegistration registration{
+const StudyRegistration toroid_registration{
     {.kind = "study",
      .name = "toroid",
      .help = "barriers along lines, geodesics and one-bend paths once symmetries are removed, and flatness "

@@ -389,7 +389,7 @@ class TransportWidth final : public Study {
     }
 };
 
-const StudyRegistration registration{
+const StudyRegistration transport_width_registration{
     {.kind = "study",
      .name = "transport-width",
      .help =

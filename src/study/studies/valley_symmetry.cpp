@@ -463,7 +463,7 @@ class ValleySymmetry final : public Study {
     }
 };
 
-const StudyRegistration registration{
+const StudyRegistration valley_symmetry_registration{
     {.kind = "study",
      .name = "valley-symmetry",
      .help = "is the error's rise on the two sides of a model a matter of the noise's signs?",
