@@ -224,7 +224,18 @@ void support(Section& section, const RunRecord& run, const Measure& measure) {
            {{"weights", ""}}, "weights", 1);
 }
 
-/// The first and the last valley, which is enough to see what the rounds did to it.
+/// The first and the last round that holds an object at `path`, which is enough to see what the rounds did to it.
+std::vector<std::pair<double, const Json*>> first_and_last(const RunRecord& run, const Path& path) {
+    std::vector<std::pair<double, const Json*>> found;
+    for (const auto& [round, measures] : run.measured) {
+        const Json& json = record::json_at(measures, path);
+        if (!json.is_object()) continue;
+        if (found.size() == 2) found.pop_back();
+        found.emplace_back(round, &json);
+    }
+    return found;
+}
+
 void valley_curves(Section& section, const RunRecord& run, const Measure& measure) {
     Figure loss{.name = "valley-loss",
                 .title = "The valley around the global model: loss",
@@ -235,22 +246,15 @@ void valley_curves(Section& section, const RunRecord& run, const Measure& measur
     accuracy.name = "valley-accuracy";
     accuracy.title = "The valley around the global model: accuracy";
     accuracy.y.label = "test accuracy (%)";
-    std::vector<const std::pair<double, Json>*> found;
-    for (const auto& entry : run.measured) {
-        if (record::json_at(entry.second, {measure.name}).is_object()) found.push_back(&entry);
-    }
-    if (found.size() > 2) found = {found.front(), found.back()};
-    for (const auto* entry : found) {
-        const Json& json = record::json_at(entry->second, {measure.name});
-        const std::vector<double> lambdas = numbers(record::json_at(json, {"lambdas"}));
+    for (const auto& [round, json] : first_and_last(run, {measure.name})) {
+        const std::vector<double> lambdas = numbers(record::json_at(*json, {"lambdas"}));
+        const std::string name = fmt::format("round {:.0f}", round);
         const auto add = [&](Figure& figure, std::vector<double> values) {
             if (values.size() == lambdas.size() && !values.empty())
-                figure.series.push_back({.name = fmt::format("round {:.0f}", entry->first),
-                                         .x = lambdas,
-                                         .y = std::move(values)});
+                figure.series.push_back({.name = name, .x = lambdas, .y = std::move(values)});
         };
-        add(loss, numbers(record::json_at(json, {"loss"})));
-        add(accuracy, numbers(record::json_at(json, {"accuracy"}), 100));
+        add(loss, numbers(record::json_at(*json, {"loss"})));
+        add(accuracy, numbers(record::json_at(*json, {"accuracy"}), 100));
     }
     add_figure(section, measure.named(std::move(loss)));
     add_figure(section, measure.named(std::move(accuracy)));
@@ -330,6 +334,22 @@ void flatness(Section& section, const RunRecord& run, const Measure& measure) {
                        .series = {std::move(series)}}));
 }
 
+void density(Section& section, const RunRecord& run, const Measure& measure) {
+    Figure figure{.name = "hessian-density",
+                  .title = "Spectral density of the Hessian",
+                  .caption = "Stochastic Lanczos quadrature at the global model.",
+                  .x = {.label = "eigenvalue (nats per squared unit)"},
+                  .y = {.label = "density", .logarithmic = true, .low = 1e-10}};
+    for (const auto& [round, json] : first_and_last(run, measure.at("density"))) {
+        Series series{.name = fmt::format("round {:.0f}", round),
+                      .x = numbers(record::json_at(*json, {"grid"})),
+                      .y = numbers(record::json_at(*json, {"density"}))};
+        if (series.x.size() == series.y.size() && has_values(series))
+            figure.series.push_back(std::move(series));
+    }
+    add_figure(section, measure.named(std::move(figure)));
+}
+
 void hessian(Section& section, const RunRecord& run, const Measure& measure) {
     const Path path = measure.at("eigenvalues");
     Figure figure{.name = "hessian",
@@ -354,6 +374,7 @@ void hessian(Section& section, const RunRecord& run, const Measure& measure) {
                              .x = {.label = "round"},
                              .y = {.label = "trace (nats per squared unit)"}}),
               {{"trace", measure.at("trace", "value")}}, 1);
+    density(section, run, measure);
 }
 
 /// Numbers below `json`, each with the keys that lead to it.

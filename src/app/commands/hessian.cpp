@@ -99,7 +99,7 @@ report::Document hessian_document(const Curvature& found, const std::string& pat
         figure.caption = "Stochastic Lanczos quadrature, " + std::to_string(found.density->nodes.size()) +
                          " probes, Gaussians of σ = " + record::number(found.density->sigma) + "; " + on +
                          ".";
-        figure.x = {.label = "eigenvalue"};
+        figure.x = {.label = "eigenvalue (nats per squared unit)"};
         figure.y = {.label = "density", .logarithmic = true, .low = 1e-10};
         figure.series.push_back({.name = "density", .x = found.density->grid, .y = found.density->density});
         section.figures.push_back(std::move(figure));

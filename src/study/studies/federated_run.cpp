@@ -7,6 +7,7 @@
 #include "thalweg/aggregator/stage.hpp"
 #include "thalweg/core/error.hpp"
 #include "thalweg/federation/federation.hpp"
+#include "thalweg/record/json.hpp"
 #include "thalweg/record/run_folder.hpp"
 
 namespace thalweg::study {
@@ -43,31 +44,15 @@ std::string fusion_assignment(const std::string& pipeline) {
     return "server.fusion=" + core::to_flow(aggregator::Pipeline::parse(pipeline).options());
 }
 
-namespace {
-
-const Json* find(const Json& line, const std::vector<std::string>& keys) {
-    const Json* here = &line;
-    for (const auto& key : keys) {
-        if (!here->is_object() || !here->contains(key)) return nullptr;
-        here = &here->at(key);
-    }
-    return here;
-}
-
-}  // namespace
-
 double number_at(const Json& line, const std::vector<std::string>& keys) {
-    const Json* value = find(line, keys);
-    return value != nullptr && value->is_number() ? value->get<double>()
-                                                  : std::numeric_limits<double>::quiet_NaN();
+    const Json& value = record::json_at(line, keys);
+    return value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN();
 }
 
 double mean_at(const Json& line, const std::vector<std::string>& keys) {
     std::vector<double> numbers;
-    if (const Json* values = find(line, keys); values != nullptr && values->is_structured()) {
-        for (const Json& value : *values) {
-            if (value.is_number()) numbers.push_back(value.get<double>());
-        }
+    for (const Json& value : record::json_at(line, keys)) {
+        if (value.is_number()) numbers.push_back(value.get<double>());
     }
     return mean_of(numbers).value;
 }

@@ -243,7 +243,8 @@ class Toroid final : public Study {
                 .source = paper,
                 .published = published,
                 .ours = fixed(known_mean(before).value, 1) + " → " + fixed(known_mean(after).value, 1) +
-                        " points of test error, " + estimate_text(estimate, 1) + " less, " + p_text(p),
+                        " points of test error, " + estimate_text(estimate, 1) + " less, " +
+                        p_text(p, estimate.count),
                 .seen = seen_by(p, estimate.value),
                 .numbers = json_of(estimate, p)};
     }

@@ -243,7 +243,7 @@ class ValleySymmetry final : public Study {
                      "at λ < 0 minus error at λ > 0 rises with r)",
             .source = paper,
             .published = "rises with r",
-            .ours = estimate_text(estimate, 1) + " points from r = 0 to r = 1, " + p_text(p),
+            .ours = estimate_text(estimate, 1) + " points from r = 0 to r = 1, " + p_text(p, estimate.count),
             .seen = seen_by(p, estimate.value),
             .numbers = json_of(estimate, p)};
     }
@@ -310,7 +310,7 @@ class ValleySymmetry final : public Study {
             .published = "sign consistency of noise and model decides",
             .ours = fixed(known_mean(with).value, 1) + " points against " +
                     fixed(known_mean(without).value, 1) + " with " + fixed(known_mean(agreement).value, 0) +
-                    "% of the signs: " + estimate_text(estimate, 1) + " more, " + p_text(p),
+                    "% of the signs: " + estimate_text(estimate, 1) + " more, " + p_text(p, estimate.count),
             .seen = seen_by(p, estimate.value),
             .numbers = json_of(estimate, p)};
         if (fresh < noises.size()) add_counter_example(variant, fresh, finding);
@@ -352,7 +352,8 @@ class ValleySymmetry final : public Study {
                          "initialisations than scales that start symmetrically about 0",
                      .source = paper,
                      .published = "batch norm's initialisation matters to symmetry",
-                     .ours = "asymmetry " + estimate_text(estimate, 1) + " points more, " + p_text(p),
+                     .ours = "asymmetry " + estimate_text(estimate, 1) + " points more, " +
+                             p_text(p, estimate.count),
                      .seen = seen_by(p, estimate.value),
                      .numbers = json_of(estimate, p)});
             }

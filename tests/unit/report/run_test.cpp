@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 
 #include "thalweg/core/error.hpp"
@@ -122,6 +123,23 @@ TEST_F(Runs, TheTraceOfTheHessianIsDrawn) {
     ASSERT_NE(figure(document, "hessian-trace"), nullptr);
     EXPECT_EQ(figure(document, "hessian-trace")->series[0].y, (std::vector<double>{7}));
     EXPECT_EQ(figure(document, "hessian")->series.size(), 2U);
+}
+
+TEST_F(Runs, TheFirstAndTheLastSpectralDensityAreDrawn) {
+    std::string analysis;
+    for (const char* round : {"1", "2", "3"})
+        analysis += std::string("{\"round\":") + round +
+                    ",\"hessian\":{\"eigenvalues\":[3],\"density\":{\"grid\":[0,1],\"density\":[" + round +
+                    ",null]}}}\n";
+    const Document document = document_of(run("density", config, rounds, analysis));
+    const Figure* density = figure(document, "hessian-density");
+    ASSERT_NE(density, nullptr);
+    ASSERT_EQ(density->series.size(), 2U);
+    EXPECT_EQ(density->series[0].name, "round 1");
+    EXPECT_EQ(density->series[1].name, "round 3");
+    EXPECT_EQ(density->series[1].x, (std::vector<double>{0, 1}));
+    EXPECT_EQ(density->series[1].y[0], 3);
+    EXPECT_TRUE(std::isnan(density->series[1].y[1]));
 }
 
 TEST_F(Runs, MeasuresAreDrawnByTheirKindUnderTheirName) {
