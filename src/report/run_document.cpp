@@ -372,8 +372,8 @@ bool is_empty(const Section& section) {
     return section.figures.empty() && section.tables.empty() && section.code.empty();
 }
 
-/// What is recorded under two names can come down to figures of one name, and their files would overwrite each other: the
-/// later ones are numbered.
+}  // namespace
+
 void make_names_differ(std::vector<Section>& sections) {
     std::set<std::string> taken;
     const auto settle = [&](std::string& name) {
@@ -386,6 +386,8 @@ void make_names_differ(std::vector<Section>& sections) {
         for (TextTable& table : section.tables) settle(table.name);
     }
 }
+
+namespace {
 
 Document document_of_run(const RunRecord& run) {
     Document document{.kind = "run", .title = run.name, .summary = summary(run), .facts = facts(run)};

@@ -30,11 +30,6 @@ namespace {
 
 using Path = std::vector<std::string>;
 
-std::string words(std::string text) {
-    std::replace(text.begin(), text.end(), '_', ' ');
-    return text;
-}
-
 /// A measure as it is drawn.
 struct Measure {
     std::string name, kind;
@@ -377,31 +372,11 @@ void hessian(Section& section, const RunRecord& run, const Measure& measure) {
     density(section, run, measure);
 }
 
-/// Numbers below `json`, each with the keys that lead to it.
-void leaves(const Json& json, Path& path, std::vector<Path>& found) {
-    if (json.is_number()) {
-        if (std::find(found.begin(), found.end(), path) == found.end()) found.push_back(path);
-        return;
-    }
-    if (!json.is_object() || path.size() > 6) return;
-    for (const auto& [key, value] : json.items()) {
-        if (key == "by_client") continue;  // a heat map's, and a number for every client and tensor
-        path.push_back(key);
-        leaves(value, path, found);
-        path.pop_back();
-    }
-}
-
 /// Every number of a measure that has no figure of its own: numbers of the same last name share one, for they have
 /// one unit.
 void everything(Section& section, const RunRecord& run, const Measure& drawn) {
     const std::string& measure = drawn.name;
-    std::vector<Path> paths;
-    Path path{measure};
-    for (const auto& entry : run.measured) {
-        if (entry.second.contains(measure)) leaves(entry.second[measure], path, paths);
-        if (paths.size() > 500) break;
-    }
+    const std::vector<Path> paths = numbers_of(run, measure);
     std::map<std::string, std::vector<Path>> groups;
     std::map<std::string, std::size_t> count;
     for (const Path& one : paths) ++count[one.back()];
@@ -454,16 +429,11 @@ constexpr std::array drawings{Drawing{"barrier", 0, barrier},
                               Drawing{"support", 3, support}};
 
 /// What was recorded, but for the ladder, which has a section of its own.
-std::vector<Measure> recorded(const RunRecord& run) {
+std::vector<Measure> drawn_here(const RunRecord& run) {
     const std::string ladder = name_of(run, "ladder");
     std::vector<Measure> found;
-    for (const auto& entry : run.measured) {
-        for (const auto& [name, value] : entry.second.items()) {
-            const auto& key = name;
-            const bool known = std::any_of(found.begin(), found.end(),
-                                           [&](const Measure& measure) { return measure.name == key; });
-            if (!known && name != ladder) found.push_back({name, kind_of(run, name)});
-        }
+    for (const auto& [name, kind] : recorded_measures(run)) {
+        if (name != ladder) found.push_back({name, kind});
     }
     return found;
 }
@@ -471,7 +441,7 @@ std::vector<Measure> recorded(const RunRecord& run) {
 }  // namespace
 
 std::vector<Section> measure_sections(const RunRecord& run) {
-    auto measures = recorded(run);
+    auto measures = drawn_here(run);
     std::vector<Section> sections;
     for (const char* title : titles) sections.push_back({.title = title});
     for (const Drawing& drawing : drawings) {

@@ -163,6 +163,54 @@ RunRecord read_run(const fs::path& folder) {
     return run;
 }
 
+std::vector<std::pair<std::string, std::string>> recorded_measures(const RunRecord& run) {
+    std::vector<std::pair<std::string, std::string>> found;
+    for (const auto& entry : run.measured) {
+        for (const auto& item : entry.second.items()) {
+            const std::string& name = item.key();
+            const bool known =
+                std::any_of(found.begin(), found.end(), [&](const auto& one) { return one.first == name; });
+            if (!known) found.emplace_back(name, kind_of(run, name));
+        }
+    }
+    return found;
+}
+
+namespace {
+
+/// Numbers below `json`, each with the keys that lead to it.
+void add_numbers(const Json& json, std::vector<std::string>& path,
+                 std::vector<std::vector<std::string>>& found) {
+    if (json.is_number()) {
+        if (std::find(found.begin(), found.end(), path) == found.end()) found.push_back(path);
+        return;
+    }
+    if (!json.is_object() || path.size() > 6) return;
+    for (const auto& [key, value] : json.items()) {
+        if (key == "by_client") continue;  // a heat map's, and a number for every client and tensor
+        path.push_back(key);
+        add_numbers(value, path, found);
+        path.pop_back();
+    }
+}
+
+}  // namespace
+
+std::vector<std::vector<std::string>> numbers_of(const RunRecord& run, const std::string& measure) {
+    std::vector<std::vector<std::string>> found;
+    std::vector<std::string> path{measure};
+    for (const auto& entry : run.measured) {
+        add_numbers(record::json_at(entry.second, path), path, found);
+        if (found.size() > 500) break;
+    }
+    return found;
+}
+
+std::string words(std::string text) {
+    std::replace(text.begin(), text.end(), '_', ' ');
+    return text;
+}
+
 std::string kind_of(const RunRecord& run, const std::string& name) {
     for (const auto& [recorded, kind] : run.kinds) {
         if (recorded == name) return kind;

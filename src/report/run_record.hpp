@@ -37,8 +37,19 @@ std::string kind_of(const RunRecord& run, const std::string& name);
 /// Under which name the first measure of `kind` is recorded.
 std::string name_of(const RunRecord& run, const std::string& kind);
 
+/// Recorded name and kind of every measure that a round holds, in the order in which they first appear.
+std::vector<std::pair<std::string, std::string>> recorded_measures(const RunRecord& run);
+/// Where numbers stand in what was recorded under `measure`: the keys that lead to each, the measure's name first, in the
+/// order in which they first appear; some 500 at most, and none of those there are of every client and tensor.
+std::vector<std::vector<std::string>> numbers_of(const RunRecord& run, const std::string& measure);
+
 /// `text` as a part of a file's stem.
 std::string stem(const std::string& text);
+/// A name of a file or a key, to be read: `_` as a blank.
+std::string words(std::string text);
+/// What is recorded under two names can come down to figures of one name, and their files would overwrite each other: the
+/// later ones are numbered.
+void make_names_differ(std::vector<Section>& sections);
 
 /// Over the rounds of `run`: what `value` says of each line; NaN: no point. At most some thousand points.
 Series over_rounds(const RunRecord& run, const std::string& name,
