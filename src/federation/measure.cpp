@@ -43,6 +43,14 @@ MeasureRegistration::MeasureRegistration(core::PluginInfo info,
                                                                     std::move(factory));
 }
 
+record::Json Measure::headline(record::Json all) const {
+    if (all.is_object()) {
+        all.erase("by_pair");
+        all.erase("by_client");
+    }
+    return all;
+}
+
 std::string recorded_name(const core::Value& options) {
     const auto& as = options["as"].as_text();
     return as.empty() ? options["kind"].as_text() : as;
@@ -130,6 +138,11 @@ std::vector<std::pair<std::size_t, std::size_t>> measured_pairs(const RoundView&
         if (first < members.size() && second < members.size()) pairs.emplace_back(first, second);
     }
     return pairs;
+}
+
+std::string pair_name(const RoundView& view, const std::pair<std::size_t, std::size_t>& pair) {
+    const auto a = view.context.members[pair.first].client, b = view.context.members[pair.second].client;
+    return std::to_string(std::min(a, b)) + "-" + std::to_string(std::max(a, b));
 }
 
 std::vector<std::pair<std::size_t, std::size_t>> sample_pairs(const aggregator::FusionContext& context,

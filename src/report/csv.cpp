@@ -37,6 +37,12 @@ void require_grid(const std::string& name, const Grid& grid) {
     }
 }
 
+bool is_of_categories(const Series& series, std::size_t count) {
+    return std::all_of(series.x.begin(), series.x.end(), [count](double x) {
+        return x >= 0 && x < static_cast<double>(count) && x == std::floor(x);
+    });
+}
+
 /// NaN where there is no value, as gnuplot, NumPy and pandas read it.
 std::string number(double value) {
     return std::isfinite(value) ? fmt::format("{}", value) : "NaN";
@@ -96,9 +102,8 @@ std::string series_csv(Figure figure) {
             if (!series.high.empty()) text += number(series.high[i]);
             text += "," + quoted(series.name);
             if (named) {
-                const double x = series.x[i];
-                const bool known = x >= 0 && x < static_cast<double>(figure.categories.size());
-                text += "," + quoted(known ? figure.categories[static_cast<std::size_t>(x)] : "");
+                const std::string& category = figure.categories.at(static_cast<std::size_t>(series.x[i]));
+                text += "," + quoted(category);
             }
             text += "\n";
         }
@@ -137,6 +142,11 @@ void require_sound(const Figure& figure) {
         if (figure.stacked && series.style != Series::Style::bars)
             contradicts(figure.name, "only bars can be stacked");
         if (series.x.size() != series.y.size()) contradicts(figure.name, "x and y differ in length");
+        if (!figure.categories.empty() && !is_of_categories(series, figure.categories.size()))
+            contradicts(
+                figure.name,
+                "x of a series is not the number of a category; points that would hide each other are "
+                "drawn side by side anyway");
         if (series.low.size() != series.high.size() ||
             !(series.low.empty() || series.low.size() == series.y.size()))
             contradicts(figure.name, "low, high and y differ in length");

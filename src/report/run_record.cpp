@@ -187,7 +187,7 @@ void add_numbers(const Json& json, std::vector<std::string>& path,
     }
     if (!json.is_object() || path.size() > 6) return;
     for (const auto& [key, value] : json.items()) {
-        if (key == "by_client") continue;  // a heat map's, and a number for every client and tensor
+        if (key == "by_client" || key == "by_pair") continue;  // have figures of their own, and are many
         path.push_back(key);
         add_numbers(value, path, found);
         path.pop_back();

@@ -68,5 +68,8 @@ std::string number_or_dash(double value);
 
 /// Sections of what was measured: barriers, signs, variance, valleys and every other number.
 std::vector<Section> measure_sections(const RunRecord& run);
+/// Every number that two runs or more have of a measure, over the rounds, in a figure each; of a measure with very many,
+/// some. Says what is left out. `names`: of the runs.
+Section overlaid_measures(std::vector<RunRecord> runs, const std::vector<std::string>& names);
 
 }  // namespace thalweg::report

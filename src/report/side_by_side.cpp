@@ -77,7 +77,6 @@ struct Curve {
     const char *name, *title, *label;
     std::vector<std::string> path;
     double scale = 1;
-    bool measured = false;
 };
 
 Section overlaid(const std::vector<RunRecord>& runs, const std::vector<std::string>& names, std::string title,
@@ -87,11 +86,9 @@ Section overlaid(const std::vector<RunRecord>& runs, const std::vector<std::stri
         Figure figure{
             .name = curve.name, .title = curve.title, .x = {.label = "round"}, .y = {.label = curve.label}};
         for (std::size_t i = 0; i < runs.size(); ++i) {
-            auto path = curve.path;
-            if (curve.measured) path.front() = name_of(runs[i], path.front());
-            const auto value = [&](const Json& line) { return number_at(line, path, curve.scale); };
-            add_series(figure, curve.measured ? over_measured(runs[i], names[i], value)
-                                              : over_rounds(runs[i], names[i], value));
+            add_series(figure, over_rounds(runs[i], names[i], [&](const Json& line) {
+                           return number_at(line, curve.path, curve.scale);
+                       }));
         }
         add_figure(section, std::move(figure));
     }
@@ -151,53 +148,20 @@ std::vector<Curve> of_rounds() {
             {"times", "Time of each round", "time (s)", {"seconds", "total"}}};
 }
 
-std::vector<Curve> of_measures() {
-    return {
-        {"barrier-sent",
-         "Error barrier between clients, as sent",
-         "error barrier (points)",
-         {"barrier", "before", "error"},
-         100,
-         true},
-        {"barrier-aligned",
-         "Error barrier between clients, as aligned",
-         "error barrier (points)",
-         {"barrier", "after", "error"},
-         100,
-         true},
-        {"signs-clients",
-         "Sign consistency between clients, as aligned",
-         "agreeing signs (%)",
-         {"sign_consistency", "client_client"},
-         100,
-         true},
-        {"signs-global",
-         "Sign consistency of clients and global model",
-         "agreeing signs (%)",
-         {"sign_consistency", "client_global"},
-         100,
-         true},
-        {"asymmetry", "Asymmetry of the valley", "asymmetry (points)", {"valley", "asymmetry"}, 100, true},
-        {"ensemble",
-         "Ensemble of the clients",
-         "test accuracy (%)",
-         {"ladder", "ensemble", "accuracy"},
-         100,
-         true}};
-}
-
 }  // namespace
 
 Document side_by_side(const std::vector<fs::path>& folders) {
-    const auto runs = read_runs(folders);
+    auto runs = read_runs(folders);
     const auto names = labels(runs);
     Document document{.kind = "runs", .title = core::join(names, ", ")};
     if (names.size() > 4) document.title = std::to_string(names.size()) + " runs side by side";
     Section first{.title = "Results", .tables = {results(runs, names)}};
     document.sections = {std::move(first), differences(runs, names),
-                         overlaid(runs, names, "Accuracy and loss", of_rounds()),
-                         overlaid(runs, names, "What was measured", of_measures())};
-    if (document.sections.back().figures.empty()) document.sections.pop_back();
+                         overlaid(runs, names, "Accuracy and loss", of_rounds())};
+    Section measured = overlaid_measures(std::move(runs), names);
+    if (!measured.figures.empty() || !measured.paragraphs.empty())
+        document.sections.push_back(std::move(measured));
+    make_names_differ(document.sections);
     return document;
 }
 

@@ -40,8 +40,9 @@ class Measure {
     virtual record::Json finish(const aggregator::FusionState& state, const RoundView& view) = 0;
     /// A few numbers that the round's own line in rounds.jsonl holds, too, beside analysis.jsonl, which has all measures.
     virtual bool brief() const { return false; }
-    /// Those few of what finish() returned.
-    virtual record::Json headline(record::Json all) const { return all; }
+    /// Those few of what finish() returned: all but what is of single clients (`by_client`) and pairs (`by_pair`), which is for
+    /// analysis.jsonl alone.
+    virtual record::Json headline(record::Json all) const;
 };
 
 /// Registers a measure. Adds the options that all have: `every` and `rounds`, the rounds it is made in, and `as`, the name it
@@ -67,6 +68,8 @@ std::vector<std::pair<std::int64_t, std::int64_t>> chosen_pairs(const core::Valu
 /// The pairs a measure looks at: those chosen whose clients both take part in the round, or `count` drawn ones. Indexes
 /// into context.members.
 std::vector<std::pair<std::size_t, std::size_t>> measured_pairs(const RoundView& view, std::int64_t count);
+/// A measured pair as a record names it, and as `analysis.pairs` does: its clients' ids, the smaller one first.
+std::string pair_name(const RoundView& view, const std::pair<std::size_t, std::size_t>& pair);
 /// `count` pairs of the round's clients, drawn by (seed, "pairs", round). Indexes into context.members.
 std::vector<std::pair<std::size_t, std::size_t>> sample_pairs(const aggregator::FusionContext& context,
                                                               std::int64_t count);

@@ -46,6 +46,12 @@ struct Grid {
     std::vector<Mark> marks{};
 };
 
+/// Levels for contour lines of losses: fixed steps above the smallest, for far from the models losses span orders of
+/// magnitude, where nobody looks. Empty when none is finite.
+std::vector<double> loss_contours(const std::vector<std::vector<double>>& losses);
+/// And of accuracies in percent.
+std::vector<double> accuracy_contours();
+
 /// A figure as data: the report draws it with hover, and `write_figure` writes what a paper needs. Either series or a
 /// grid; with `categories`, x = i stands for category i.
 struct Figure {
@@ -53,7 +59,7 @@ struct Figure {
     std::string title;
     std::string caption{};  ///< what is seen, and how it was measured
     Axis x{}, y{};
-    std::vector<std::string> categories{};
+    std::vector<std::string> categories{};  ///< x of every series is the number of one, from 0
     std::vector<Series> series{};
     std::optional<Grid> grid{};
     bool stacked = false;  ///< bars at one x stand on each other, in the series' order

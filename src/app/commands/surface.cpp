@@ -1,8 +1,6 @@
 #include "thalweg/analysis/surface.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "../measuring.hpp"
 #include "thalweg/core/error.hpp"
@@ -61,17 +59,6 @@ std::string surface_text(const analysis::Surface& found, const SurfaceArguments&
     return models.text() + "\n" + grid.text();
 }
 
-/// Loss spans orders of magnitude far from the models, where nobody looks: contours at fixed steps above the smallest.
-std::vector<double> loss_contours(const analysis::Surface& found) {
-    double smallest = std::numeric_limits<double>::infinity();
-    for (const auto& row : found.loss)
-        for (const double loss : row) smallest = std::isfinite(loss) ? std::min(smallest, loss) : smallest;
-    std::vector<double> contours;
-    if (!std::isfinite(smallest)) return contours;
-    for (const double step : {0.1, 0.2, 0.5, 1.0, 2.0, 5.0}) contours.push_back(smallest + step);
-    return contours;
-}
-
 report::Figure surface_figure(const std::string& name, const std::string& title, const std::string& label,
                               const analysis::Surface& found, std::vector<std::vector<double>> values,
                               std::vector<double> contours, const std::string& caption) {
@@ -102,9 +89,9 @@ report::Document surface_document(const analysis::Surface& found, const SurfaceA
     document.sections.push_back(
         {.title = "Surface",
          .figures = {surface_figure("surface-accuracy", "Accuracy", "accuracy (%)", found,
-                                    std::move(percents), {20, 40, 60, 80, 90, 95}, caption),
-                     surface_figure("surface-loss", "Loss", "cross-entropy", found, found.loss,
-                                    loss_contours(found), caption)}});
+                                    std::move(percents), report::accuracy_contours(), caption),
+                     surface_figure("surface-loss", "Loss", "loss (nats)", found, found.loss,
+                                    report::loss_contours(found.loss), caption)}});
     return document;
 }
 
@@ -162,7 +149,7 @@ void add_surface(CLI::App& program, Context& context) {
         ->check(CLI::NonNegativeNumber);
     command->add_flag("--reset-batch-norm", arguments->options.reset_batch_norm,
                       "take batch norms' statistics anew at every point");
-    arguments->measuring.model.add_holdout_to(*command);
+    arguments->measuring.model.add_holdout_to(*command, "--reset-batch-norm");
     arguments->measuring.add_to(*command);
     command->footer("Example:\n  thalweg surface a.pt b.pt c.pt --points 31 --out plane");
     command->callback(

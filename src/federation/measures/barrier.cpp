@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "samples.hpp"
 #include "thalweg/analysis/measures.hpp"
 #include "thalweg/federation/measure.hpp"
@@ -20,46 +18,70 @@ class BarrierMeasure final : public Measure {
     bool mends() const override { return finish_ != "none"; }
 
     void begin(const aggregator::FusionState& state, const RoundView& view) override {
-        before_ = mean(state, view);
+        before_ = curves(state, view);
     }
 
     void after(std::size_t index, const aggregator::FusionState& state, const RoundView& view) override {
-        if (index + 1 == view.pipeline.reduction()) after_ = mean(state, view);
+        if (index + 1 == view.pipeline.reduction()) after_ = curves(state, view);
     }
 
     record::Json finish(const aggregator::FusionState&, const RoundView& view) override {
-        const auto pairs = static_cast<std::int64_t>(measured_pairs(view, pairs_).size());
-        if (pairs == 0) return nullptr;
+        const auto pairs = measured_pairs(view, pairs_);
+        if (pairs.empty()) return nullptr;
         if (view.pipeline.reduction() == 0) after_ = before_;
-        return {{"pairs", pairs},
-                {"before", {{"loss", before_.first}, {"error", before_.second}}},
-                {"after", {{"loss", after_.first}, {"error", after_.second}}}};
+        record::Json json{{"pairs", static_cast<std::int64_t>(pairs.size())},
+                          {"before", mean(before_)},
+                          {"after", mean(after_)},
+                          {"by_pair", record::Json::object()}};
+        for (std::size_t i = 0; i < pairs.size(); ++i)
+            json["by_pair"][pair_name(view, pairs[i])] = {{"before", whole(before_[i])},
+                                                          {"after", whole(after_[i])}};
+        return json;
     }
 
     bool brief() const override { return true; }
 
   private:
-    std::pair<double, double> mean(const aggregator::FusionState& state, const RoundView& view) const {
-        const auto samples = first_test_samples(view, samples_);
+    using Curves = std::vector<analysis::SplitCurve>;
+
+    static record::Json mean(const Curves& curves) {
         double loss = 0, error = 0;
-        const auto pairs = measured_pairs(view, pairs_);
-        for (const auto& [a, b] : pairs) {
+        for (const auto& curve : curves) {
+            loss += curve.loss_barrier;
+            error += curve.error_barrier;
+        }
+        const auto n = static_cast<double>(curves.size());
+        return {{"loss", loss / n}, {"error", error / n}};
+    }
+
+    /// Barriers, and the values at the points from the first model to the second.
+    static record::Json whole(const analysis::SplitCurve& curve) {
+        record::Json errors = record::Json::array();
+        for (const double accuracy : curve.accuracy) errors.push_back(1 - accuracy);
+        return {{"loss", curve.loss_barrier},
+                {"error", curve.error_barrier},
+                {"curve", {{"loss", curve.loss}, {"error", std::move(errors)}}}};
+    }
+
+    /// One a measured pair, from the client of the smaller id to the other.
+    Curves curves(const aggregator::FusionState& state, const RoundView& view) const {
+        const auto samples = first_test_samples(view, samples_);
+        Curves found;
+        for (const auto& [a, b] : measured_pairs(view, pairs_)) {
             const auto first_end = fetch_update(a, state, view.context);
             const auto second_end = fetch_update(b, state, view.context);
             const auto curve =
                 analysis::linear_curve(view.context.graph, first_end.parameters, second_end.parameters,
                                        {{"samples", &samples}}, {.points = points_, .finish = finish_},
                                        mends() ? view.context.holdout : nullptr, view.context.communicator);
-            loss += curve.splits.front().second.loss_barrier;
-            error += curve.splits.front().second.error_barrier;
+            found.push_back(curve.splits.front().second);
         }
-        const double n = std::max<double>(1, static_cast<double>(pairs.size()));
-        return {loss / n, error / n};
+        return found;
     }
 
     std::int64_t pairs_, points_, samples_;
     std::string finish_;
-    std::pair<double, double> before_, after_;
+    Curves before_, after_;
 };
 
 const MeasureRegistration barrier_registration{

@@ -32,18 +32,24 @@ class CkaMeasure final : public Measure {
         const auto& graph = view.context.graph;
         std::vector<std::string> layers;
         std::vector<double> sum;
-        for (const auto& [a, b] : pairs) {
-            const auto first = fetch_update(a, state, view.context);
-            const auto second = fetch_update(b, state, view.context);
+        record::Json by_pair = record::Json::object();
+        for (const auto& pair : pairs) {
+            const auto first = fetch_update(pair.first, state, view.context);
+            const auto second = fetch_update(pair.second, state, view.context);
             const auto cka = analysis::cka(graph, first.parameters, graph, second.parameters, samples,
                                            spatial_, view.context.communicator);
             layers = cka.layers_a;
             sum.resize(layers.size());
-            for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += cka.diagonal[i];
+            auto& of_pair = by_pair[pair_name(view, pair)] = record::Json::object();
+            for (std::size_t i = 0; i < sum.size(); ++i) {
+                sum[i] += cka.diagonal[i];
+                of_pair[layers[i]] = cka.diagonal[i];
+            }
         }
         found_ = {{"pairs", static_cast<std::int64_t>(pairs.size())}, {"layers", record::Json::object()}};
         for (std::size_t i = 0; i < layers.size(); ++i)
             found_["layers"][layers[i]] = sum[i] / static_cast<double>(pairs.size());
+        found_["by_pair"] = std::move(by_pair);
     }
 
     std::int64_t pairs_, samples_;

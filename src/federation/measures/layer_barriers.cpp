@@ -20,18 +20,25 @@ class LayerBarriersMeasure final : public Measure {
     bool mends() const override { return reset_batch_norm_; }
 
     void begin(const aggregator::FusionState& state, const RoundView& view) override {
-        before_ = mean(state, view);
+        before_ = of_pairs(state, view);
     }
 
     void after(std::size_t index, const aggregator::FusionState& state, const RoundView& view) override {
-        if (index + 1 == view.pipeline.reduction()) after_ = mean(state, view);
+        if (index + 1 == view.pipeline.reduction()) after_ = of_pairs(state, view);
     }
 
     record::Json finish(const aggregator::FusionState&, const RoundView& view) override {
-        const auto pairs = static_cast<std::int64_t>(measured_pairs(view, pairs_).size());
-        if (pairs == 0) return nullptr;
+        const auto pairs = measured_pairs(view, pairs_);
+        if (pairs.empty()) return nullptr;
         if (view.pipeline.reduction() == 0) after_ = before_;
-        return {{"pairs", pairs}, {"before", by_layer(before_)}, {"after", by_layer(after_)}};
+        record::Json json{{"pairs", static_cast<std::int64_t>(pairs.size())},
+                          {"before", by_layer(mean(before_))},
+                          {"after", by_layer(mean(after_))},
+                          {"by_pair", record::Json::object()}};
+        for (std::size_t i = 0; i < pairs.size(); ++i)
+            json["by_pair"][pair_name(view, pairs[i])] = {{"before", by_layer(before_[i])},
+                                                          {"after", by_layer(after_[i])}};
+        return json;
     }
 
   private:
@@ -46,18 +53,10 @@ class LayerBarriersMeasure final : public Measure {
         return json;
     }
 
-    Barriers mean(const aggregator::FusionState& state, const RoundView& view) const {
-        const auto samples = first_test_samples(view, samples_);
-        const auto pairs = measured_pairs(view, pairs_);
-        Barriers sum;
-        for (const auto& [a, b] : pairs) {
-            const auto first_end = fetch_update(a, state, view.context);
-            const auto second_end = fetch_update(b, state, view.context);
-            const auto barriers = analysis::layer_barriers(
-                view.context.graph, first_end.parameters, second_end.parameters, samples, points_,
-                view.context.communicator, mends() ? view.context.holdout : nullptr);
-            const double share = 1 / static_cast<double>(pairs.size());
-            if (sum.empty()) sum.assign(barriers.size(), {});
+    static Barriers mean(const std::vector<Barriers>& pairs) {
+        const double share = 1 / static_cast<double>(pairs.size());
+        Barriers sum(pairs.front().size());
+        for (const auto& barriers : pairs) {
             for (std::size_t layer = 0; layer < barriers.size(); ++layer) {
                 sum[layer].layer = barriers[layer].layer;
                 sum[layer].loss_barrier += share * barriers[layer].loss_barrier;
@@ -69,9 +68,22 @@ class LayerBarriersMeasure final : public Measure {
         return sum;
     }
 
+    std::vector<Barriers> of_pairs(const aggregator::FusionState& state, const RoundView& view) const {
+        const auto samples = first_test_samples(view, samples_);
+        std::vector<Barriers> found;
+        for (const auto& [a, b] : measured_pairs(view, pairs_)) {
+            const auto first_end = fetch_update(a, state, view.context);
+            const auto second_end = fetch_update(b, state, view.context);
+            found.push_back(analysis::layer_barriers(
+                view.context.graph, first_end.parameters, second_end.parameters, samples, points_,
+                view.context.communicator, mends() ? view.context.holdout : nullptr));
+        }
+        return found;
+    }
+
     std::int64_t pairs_, points_, samples_;
     bool reset_batch_norm_;
-    Barriers before_, after_;
+    std::vector<Barriers> before_, after_;
 };
 
 const MeasureRegistration layer_barriers_registration{

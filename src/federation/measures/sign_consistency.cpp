@@ -1,4 +1,5 @@
 #include <cmath>
+#include <optional>
 
 #include "thalweg/analysis/measures.hpp"
 #include "thalweg/federation/measure.hpp"
@@ -23,15 +24,11 @@ struct Shares {
 /// Sign consistency among clients (before and after alignment) and between clients and the new global model.
 class SignConsistencyMeasure final : public Measure {
   public:
-    explicit SignConsistencyMeasure(const core::Value& options)
-        : pairs_(options["pairs"].as_int()), layers_(options["layers"].as_bool()) {}
+    explicit SignConsistencyMeasure(const core::Value& options) : pairs_(options["pairs"].as_int()) {
+        if (options.has("layers")) layers_ = options["layers"].as_bool();
+    }
 
     bool brief() const override { return true; }
-    /// A number for every client and tensor is for analysis.jsonl alone.
-    record::Json headline(record::Json all) const override {
-        all.erase("by_client");
-        return all;
-    }
 
     void begin(const aggregator::FusionState& state, const RoundView& view) override {
         before_ = between_clients(state, view);
@@ -47,26 +44,39 @@ class SignConsistencyMeasure final : public Measure {
         Shares global;
         for (const auto& signs : with_global) global.add(signs.all);
         global = global.over(with_global.size());
-        const bool several = !measured_pairs(view, pairs_).empty();
-        const auto if_several = [&](double value) { return several ? record::Json(value) : record::Json(); };
-        record::Json json{{"client_client_before", if_several(before_.ratio)},
-                          {"client_client", if_several(after_.ratio)},
+        const auto pairs = measured_pairs(view, pairs_);
+        const Shares before = mean(before_), after = mean(after_);
+        const auto if_several = [&](double value) {
+            return pairs.empty() ? record::Json() : record::Json(value);
+        };
+        record::Json json{{"client_client_before", if_several(before.ratio)},
+                          {"client_client", if_several(after.ratio)},
                           {"client_global", global.ratio},
                           {"weighted",
-                           {{"client_client_before", if_several(before_.weighted)},
-                            {"client_client", if_several(after_.weighted)},
-                            {"client_global", global.weighted}}}};
-        if (layers_) add_layers(json, with_global, view);
+                           {{"client_client_before", if_several(before.weighted)},
+                            {"client_client", if_several(after.weighted)},
+                            {"client_global", global.weighted}}},
+                          {"by_pair", record::Json::object()}};
+        for (std::size_t i = 0; i < pairs.size(); ++i)
+            json["by_pair"][pair_name(view, pairs[i])] = {{"before", before_[i].ratio},
+                                                          {"after", after_[i].ratio}};
+        if (layers_of(view)) add_layers(json, with_global, view);
         return json;
     }
 
   private:
+    static constexpr std::size_t few_clients = 20;
+
+    bool layers_of(const RoundView& view) const {
+        return layers_.value_or(view.context.members.size() <= few_clients);
+    }
+
     /// Of every member with the new global model, in the members' order, whatever rank holds whom: `all`, and where they
     /// are asked for, `tensors`.
     std::vector<analysis::SignConsistency> gather(const aggregator::FusionState& state,
                                                   const RoundView& view) const {
         std::vector<std::string> names;
-        if (layers_) {
+        if (layers_of(view)) {
             for (const auto& entry : state.merged.layout->entries()) names.push_back(entry.name);
         }
         std::vector<double>
@@ -111,20 +121,27 @@ class SignConsistencyMeasure final : public Measure {
         json["by_client"] = std::move(by_client);
     }
 
-    Shares between_clients(const aggregator::FusionState& state, const RoundView& view) const {
+    static Shares mean(const std::vector<analysis::SignAgreement>& pairs) {
         Shares sum;
-        const auto pairs = measured_pairs(view, pairs_);
-        for (const auto& [a, b] : pairs) {
-            const auto first = fetch_update(a, state, view.context);
-            const auto second = fetch_update(b, state, view.context);
-            sum.add(analysis::sign_consistency(first.parameters, second.parameters).all);
-        }
+        for (const auto& agreement : pairs) sum.add(agreement);
         return sum.over(pairs.size());
     }
 
+    /// One a measured pair.
+    std::vector<analysis::SignAgreement> between_clients(const aggregator::FusionState& state,
+                                                         const RoundView& view) const {
+        std::vector<analysis::SignAgreement> found;
+        for (const auto& [a, b] : measured_pairs(view, pairs_)) {
+            const auto first = fetch_update(a, state, view.context);
+            const auto second = fetch_update(b, state, view.context);
+            found.push_back(analysis::sign_consistency(first.parameters, second.parameters).all);
+        }
+        return found;
+    }
+
     std::int64_t pairs_;
-    bool layers_;
-    Shares before_, after_;
+    std::optional<bool> layers_;  ///< nothing: in rounds of few clients
+    std::vector<analysis::SignAgreement> before_, after_;
 };
 
 const MeasureRegistration sign_consistency_registration{
@@ -133,8 +150,10 @@ const MeasureRegistration sign_consistency_registration{
      .help = "share of parameters whose signs agree: client–client before and after alignment, client–global",
      .citation = "Li et al., NeurIPS 2024 (arXiv 2405.12489)",
      .options = {core::integer("pairs", "client pairs drawn each round").at_least(1).by_default(10),
-                 core::boolean("layers", "also by client and tensor (client–global), in analysis.jsonl alone")
-                     .by_default(false)}},
+                 core::boolean("layers",
+                               "also by client and tensor (client–global), in analysis.jsonl alone; null: in "
+                               "rounds of at most 20 clients")
+                     .optional()}},
     [](const core::Value& options) { return std::make_unique<SignConsistencyMeasure>(options); }};
 
 }  // namespace

@@ -257,13 +257,28 @@ TEST_F(FederationTest, AMeasureMayBeMadeTwice) {
 
 TEST_F(FederationTest, PairsCanBeChosen) {
     core::SelfCommunicator self;
-    const std::string measures = "analysis.measures=[barrier, sign_consistency, layer_barriers]";
+    const std::string measures = "analysis.measures=[barrier, sign_consistency, layer_barriers, cka]";
     run("all", {"server.rounds=1", "analysis.pairs=[3-1, 0-4]", measures}, self);
     const auto both = lines_.front();
     EXPECT_EQ(both["barrier"]["pairs"], 2);
     EXPECT_EQ(record::RunFolder::open(folder_ / "all").read_analysis().front()["layer_barriers"]["pairs"], 2);
+    const auto whole = record::RunFolder::open(folder_ / "all").read_analysis().front();
+    for (const char* measure : {"barrier", "sign_consistency", "layer_barriers", "cka"}) {
+        std::vector<std::string> names;
+        for (const auto& item : whole[measure]["by_pair"].items()) names.push_back(item.key());
+        EXPECT_EQ(names, (std::vector<std::string>{"1-3", "0-4"})) << measure;
+        EXPECT_FALSE(both.contains(measure) && both[measure].contains("by_pair")) << measure;
+    }
+    EXPECT_NEAR(whole["barrier"]["before"]["loss"].get<double>(),
+                0.5 * (whole["barrier"]["by_pair"]["1-3"]["before"]["loss"].get<double>() +
+                       whole["barrier"]["by_pair"]["0-4"]["before"]["loss"].get<double>()),
+                1e-12);
+    EXPECT_EQ(whole["barrier"]["by_pair"]["0-4"]["before"]["curve"]["error"].size(), 5U);
     run("first", {"server.rounds=1", "analysis.pairs=[1-3]", measures}, self);
     const auto first = lines_.front();
+    EXPECT_EQ(first["barrier"]["before"]["loss"], whole["barrier"]["by_pair"]["1-3"]["before"]["loss"]);
+    EXPECT_EQ(first["sign_consistency"]["client_client"],
+              whole["sign_consistency"]["by_pair"]["1-3"]["after"]);
     run("second", {"server.rounds=1", "analysis.pairs=[0-4]", measures}, self);
     const auto second = lines_.front();
     for (const char* measure : {"barrier", "sign_consistency"}) {

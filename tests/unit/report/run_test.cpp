@@ -125,6 +125,62 @@ TEST_F(Runs, TheTraceOfTheHessianIsDrawn) {
     EXPECT_EQ(figure(document, "hessian")->series.size(), 2U);
 }
 
+TEST_F(Runs, ChosenPairsAreDrawnOneByOne) {
+    const std::string analysis =
+        R"({"round":1,"barrier":{"before":{"error":0.4},"after":{"error":0.1},"by_pair":{"0-1":{"before":{"error":0.5,"curve":{"error":[0,0.5,0]}},"after":{"error":0.2,"curve":{"error":[0,0.2,0]}}},"1-2":{"before":{"error":0.3,"curve":{"error":[0,0.3,0.2]}},"after":{"error":0,"curve":{"error":[0,0,0.2]}}}}}})"
+        "\n"
+        R"({"round":3,"barrier":{"before":{"error":0.2},"after":{"error":0.2},"by_pair":{"1-2":{"before":{"error":0.2,"curve":{"error":[0.1,null,0.2]}},"after":{"error":0.2}}}}})"
+        "\n";
+    const Document drawn = document_of(run("drawn", config, rounds, analysis));
+    EXPECT_EQ(figure(drawn, "barrier-by-pair"), nullptr);  // pairs are others in every round
+    const Document chosen =
+        document_of(run("chosen", config + "analysis: {pairs: [0-1, 1-2]}\n", rounds, analysis));
+    const Figure* pairs = figure(chosen, "barrier-by-pair");
+    ASSERT_NE(pairs, nullptr);
+    ASSERT_EQ(pairs->series.size(), 4U);
+    EXPECT_EQ(pairs->series[2].name, "1-2, as sent");
+    EXPECT_EQ(pairs->series[2].x, (std::vector<double>{1, 3}));
+    EXPECT_EQ(pairs->series[2].y, (std::vector<double>{30, 20}));
+    // The line of the last round; what was not finite is a gap.
+    const Figure* line = figure(chosen, "between-clients-error");
+    ASSERT_NE(line, nullptr);
+    ASSERT_EQ(line->series.size(), 1U);
+    EXPECT_EQ(line->series[0].x, (std::vector<double>{0, 0.5, 1}));
+    EXPECT_EQ(line->series[0].y[0], 10);
+    EXPECT_TRUE(std::isnan(line->series[0].y[1]));
+}
+
+TEST_F(Runs, LocalEnergyIsARiseAndSupportHasThreeDimensions) {
+    const std::string sized =
+        config + "analysis: {measures: [{kind: flatness, sigma: [0.1], every: 2, as: ''}, support]}\n";
+    const Document document = document_of(run(
+        "f", sized, rounds,
+        R"({"round":1,"flatness":{"error":0.7,"points":[{"sigma":0.1,"energy":-0.02,"standard_error":0.01,"loss_rise":0.5}]},"support":{"fc1":{"weights":30,"outputs_covariance":4,"inputs_covariance":8}}})"
+        "\n"));
+    const Figure* energy = figure(document, "flatness");
+    ASSERT_NE(energy, nullptr);
+    EXPECT_EQ(energy->y.label, "rise of the error (points)");
+    EXPECT_EQ(energy->series[0].y, (std::vector<double>{-2}));
+    EXPECT_EQ(energy->series[0].high, (std::vector<double>{-1}));
+    EXPECT_THAT(energy->caption, HasSubstr("sigma [0.1]."));
+    EXPECT_EQ(figure(document, "flatness-loss")->series[0].y, (std::vector<double>{0.5}));
+    ASSERT_EQ(figure(document, "support")->series.size(), 3U);
+    EXPECT_EQ(figure(document, "support")->series[2].y, (std::vector<double>{8}));
+}
+
+TEST_F(Runs, EigenvaluesThatDidNotConvergeAreSaidToBeSo) {
+    const Document document = document_of(run(
+        "l", config, rounds,
+        R"({"round":1,"hessian":{"eigenvalues":[3],"smallest":-1,"converged":false,"trace":{"value":7,"standard_error":2}}})"
+        "\n"
+        R"({"round":3,"hessian":{"eigenvalues":[4],"smallest":-2,"converged":true,"trace":{"value":8,"standard_error":1}}})"
+        "\n"));
+    const Figure* eigenvalues = figure(document, "hessian");
+    EXPECT_THAT(eigenvalues->caption, HasSubstr("did not converge in 1 of 2 rounds"));
+    EXPECT_EQ(eigenvalues->series.back().y, (std::vector<double>{-1, -2}));
+    EXPECT_EQ(figure(document, "hessian-trace")->series[0].low, (std::vector<double>{5, 7}));
+}
+
 TEST_F(Runs, TheFirstAndTheLastSpectralDensityAreDrawn) {
     std::string analysis;
     for (const char* round : {"1", "2", "3"})
@@ -156,7 +212,7 @@ TEST_F(Runs, MeasuresAreDrawnByTheirKindUnderTheirName) {
         "\n"));
     ASSERT_NE(figure(document, "hessian"), nullptr);
     ASSERT_NE(figure(document, "hessian-sharp"), nullptr);
-    EXPECT_EQ(figure(document, "hessian-sharp")->title, "Largest eigenvalues of the Hessian (sharp)");
+    EXPECT_EQ(figure(document, "hessian-sharp")->title, "Eigenvalues of the Hessian (sharp)");
     ASSERT_NE(figure(document, "valley-loss-wide"), nullptr);
     EXPECT_EQ(figure(document, "valley-loss-wide")->series[0].y, (std::vector<double>{2, 3}));
     ASSERT_NE(figure(document, "ladder"), nullptr);
@@ -186,6 +242,7 @@ TEST_F(Runs, APlaneAboutTheGlobalModelIsDrawn) {
     const Figure* plane = figure(document, "surface-loss");
     ASSERT_NE(plane, nullptr);
     EXPECT_EQ(plane->grid->values[0], (std::vector<double>{1, 2, 3}));
+    EXPECT_THAT(plane->grid->contours, testing::ElementsAre(1.1, 1.2, 1.5, 2, 3, 6));
     EXPECT_TRUE(std::isnan(plane->grid->values[1][1]));
     EXPECT_EQ(figure(document, "surface-accuracy"), nullptr);  // not one value for each cell
 }
@@ -271,6 +328,66 @@ TEST_F(Runs, SideBySide) {
     EXPECT_THROW(side_by_side({a}), core::UsageError);
     EXPECT_THROW(side_by_side({a, a}), core::UsageError);
     EXPECT_THROW(side_by_side({a, folder_ / "none"}), core::UsageError);
+}
+
+TEST_F(Runs, SideBySideStandsEveryNumberThatTheRunsShare) {
+    const std::string measures =
+        "analysis: {measures: [hessian, {kind: hessian, as: sharp}, {kind: flatness, as: FLAT}]}\n";
+    const auto config_of = [&](const std::string& name, const std::string& flat) {
+        std::string text = "name: " + name + "\n" + measures;
+        return text.replace(text.find("FLAT"), 4, flat);
+    };
+    const fs::path a =
+        run("a", config_of("x", "flat"), rounds,
+            R"({"round":1,"hessian":{"eigenvalues":[3],"trace":{"value":7,"standard_error":1},)"
+            R"("parameters":9},"sharp":{"eigenvalues":[5]},"flat":{"points":[{"sigma":0.1,)"
+            R"("energy":0.25}]},"variance_ratio":{"after":{"l":0.5}},"surface":{"x":[1]}})"
+            "\n"
+            R"({"round":3,"hessian":{"eigenvalues":[null]},"novel":{"size":2}})"
+            "\n");
+    const fs::path b = run("b", config_of("y", "wide"), rounds,
+                           R"({"round":1,"sharp":{"eigenvalues":[6]},"hessian":{"eigenvalues":[4,2]},)"
+                           R"("wide":{"points":[{"sigma":0.3,"energy":0.75},{"sigma":0.1,"energy":0.5}]},)"
+                           R"("variance_ratio":{"after":{"l":0.25}},"surface":{"x":[1]}})"
+                           "\n");
+    const Document document = side_by_side({a, b});
+    const auto values = [&](const std::string& name) {
+        std::vector<double> found;
+        if (const Figure* one = figure(document, name)) {
+            for (const auto& series : one->series) found.push_back(series.y[0]);
+        }
+        return found;
+    };
+    EXPECT_EQ(values("hessian-eigenvalues-1"), (std::vector<double>{3, 4}));
+    EXPECT_EQ(values("hessian-eigenvalues-1-sharp"), (std::vector<double>{5, 6}));
+    EXPECT_EQ(values("flatness-points-0-1-energy-flat"), (std::vector<double>{25, 50}));
+    EXPECT_EQ(values("variance-ratio-after-l"), (std::vector<double>{0.5, 0.25}));
+    const auto& lost = figure(document, "hessian-eigenvalues-1")->series[0];  // a gap
+    EXPECT_EQ(lost.x, (std::vector<double>{1, 3}));
+    EXPECT_FALSE(std::isfinite(lost.y[1]));
+    const std::string said = document.sections.back().paragraphs.at(0);
+    for (const char* text : {"novel, which x alone measured", "2 numbers of hessian that one run alone has",
+                             "surface, which is no number of a round"})
+        EXPECT_THAT(said, HasSubstr(text));
+}
+
+TEST_F(Runs, SideBySideStandSomeLayersOfManyTheFirstAndTheLastAmongThem) {
+    std::string before, after;
+    for (int layer = 0; layer < 30; ++layer) {
+        const std::string entry = (layer == 0 ? "\"l" : ",\"l") + std::to_string(layer) + "\":0.5";
+        before += entry;
+        after += entry;
+    }
+    std::string line = R"({"round":1,"variance_ratio":{"before":{)";
+    line += before + R"(},"after":{)" + after + "}}}\n";
+    const Document document = side_by_side({run("a", config, rounds, line), run("b", config, rounds, line)});
+    EXPECT_EQ(document.sections.back().figures.size(), 12U);
+    for (const char* name : {"l0", "l29"}) {
+        EXPECT_NE(figure(document, std::string("variance-ratio-before-") + name), nullptr);
+        EXPECT_NE(figure(document, std::string("variance-ratio-after-") + name), nullptr);
+    }
+    EXPECT_THAT(document.sections.back().paragraphs.at(0),
+                HasSubstr("48 of the 60 numbers of variance ratio"));
 }
 
 }  // namespace
