@@ -46,11 +46,10 @@ void ModelArguments::add_data_to(CLI::App& command) {
     command.add_option("--seed", seed, "for every random draw")->capture_default_str();
 }
 
-void ModelArguments::add_holdout_to(CLI::App& command) {
+void ModelArguments::add_holdout_to(CLI::App& command, const std::string& use) {
     command
         .add_option("--holdout", holdout,
-                    "training samples used for activation matching and REPAIR (default: 1000, or all of a "
-                    "smaller set)")
+                    "training samples used for " + use + " (default: 1000, or all of a smaller set)")
         ->check(CLI::PositiveNumber);
 }
 

@@ -77,7 +77,7 @@ struct ModelArguments {
 
     void add_model_to(CLI::App& command);
     void add_data_to(CLI::App& command);
-    void add_holdout_to(CLI::App& command);
+    void add_holdout_to(CLI::App& command, const std::string& use = "activation matching and REPAIR");
     void add_json_to(CLI::App& command);
 
     /// Reads the files on every rank and makes sure that all have one architecture, unless any is welcome. Collective.

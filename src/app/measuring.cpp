@@ -51,14 +51,19 @@ std::string MeasuringArguments::describe(const data::Dataset& dataset, const dat
 
 void MeasuringArguments::deliver(const Context& context, const Json& json, const std::string& text,
                                  const report::Document& document) const {
-    if (model.json) {
+    app::deliver(context, model.json, json, text, document, out);
+}
+
+void deliver(const Context& context, bool as_json, const Json& json, const std::string& text,
+             const report::Document& document, const std::string& folder) {
+    if (as_json) {
         context.print(json);
     } else {
         context.print(text);
     }
-    leave_report(context, document, out);
-    if (!model.json && !out.empty())
-        context.print("written to " + (fs::path(out) / "report.html").string() + "\n");
+    leave_report(context, document, folder);
+    if (!as_json && !folder.empty())
+        context.print("written to " + (fs::path(folder) / "report.html").string() + "\n");
 }
 
 void refuse_run(const std::string& folder) {

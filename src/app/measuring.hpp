@@ -32,6 +32,10 @@ struct MeasuringArguments {
                  const report::Document& document) const;
 };
 
+/// Prints one or the other, leaves the report in `folder` (nothing when empty), and says where, but not between JSON.
+void deliver(const Context& context, bool as_json, const Json& json, const std::string& text,
+             const report::Document& document, const std::string& folder);
+
 /// UsageError when `folder`, what --out says, holds a run: its report would be overwritten.
 void refuse_run(const std::string& folder);
 

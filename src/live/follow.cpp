@@ -12,6 +12,7 @@
 #include "thalweg/core/value.hpp"
 #include "thalweg/record/json.hpp"
 #include "thalweg/record/log.hpp"
+#include "thalweg/record/run_folder.hpp"
 
 namespace thalweg::live {
 
@@ -35,7 +36,7 @@ Follower::Follower(fs::path folder, Feed& feed, std::size_t most_line_bytes)
             "'" + folder_.string() +
             "': there is no such folder; give the folder of a run (its --out, or runs/NAME)");
     }
-    publish();
+    publish(false);
 }
 
 /// Name and configuration, as soon as they are there.
@@ -94,6 +95,7 @@ bool Follower::read_lines() {
         begin = text.size();
     }
     offset_ += begin;
+    grew_ = grew_ || begin > 0;
     return !is_torn && offset_ < size;
 }
 
@@ -115,24 +117,41 @@ void Follower::add(const std::string& text) {
 }
 
 void Follower::look() {
+    // Asked before the record is read: what a run wrote last before it let go is read then.
+    const bool is_free = record::is_recorded_into(folder_) == false;
+    grew_ = false;
     describe();
     while (!core::interrupt_requested() && read_lines()) {
     }
     describe();
-    publish();
+    // A run on another machine, whose lock is not seen here, or a copy that is kept up to date.
+    elsewhere_ = is_free && (elsewhere_ || (was_free_ && grew_));
+    was_free_ = is_free;
+    publish(is_free && !elsewhere_ && described_);
 }
 
-void Follower::publish() {
+/// `is_left`: a run began here, and nobody writes it any more.
+void Follower::publish(bool is_left) {
     std::error_code error;
     const bool finished = last_ > 0 && last_ >= total_ && fs::exists(folder_ / "final.pt", error);
     const auto left = static_cast<double>(total_ - last_) * seconds_;
-    const Json now = {{"phase", finished ? "finished" : "following"},
-                      {"what", finished     ? "final.pt holds the global model"
-                               : last_ == 0 ? "waiting for the first round"
-                                            : "waiting for the next round"},
+    std::string phase = "following",
+                what = last_ == 0 ? "waiting for the first round" : "waiting for the next round";
+    if (finished) {
+        phase = "finished";
+        what = "final.pt holds the global model";
+    } else if (is_left) {
+        phase = "stopped";
+        what = "no program on this machine writes here: the run ended " +
+               (last_ == 0 ? "in its first round" : "after round " + std::to_string(last_)) +
+               ", and --resume goes on with it";
+    }
+    const bool is_timed = phase == "following" && last_ > 0;
+    const Json now = {{"phase", phase},
+                      {"what", what},
                       {"done", last_},
                       {"rounds", total_},
-                      {"seconds_left", finished || last_ == 0 ? Json(nullptr) : Json(left)}};
+                      {"seconds_left", is_timed ? Json(left) : Json(nullptr)}};
     auto text = record::json_text(now);
     if (text == published_) return;
     published_ = std::move(text);

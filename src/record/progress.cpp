@@ -22,7 +22,9 @@ namespace thalweg::record {
 namespace {
 
 constexpr double seconds_between_draws = 0.1;
-constexpr double seconds_between_lines = 5.0;
+/// Of a log: nothing of what takes less, then a line a minute, and of long work one each time it took a tenth longer.
+constexpr double seconds_between_lines = 60.0;
+constexpr double share_between_lines = 0.1;
 constexpr std::size_t most_accuracies = 40;
 
 bool stderr_is_terminal() {
@@ -128,8 +130,8 @@ void Progress::update(double done, const std::string& what) {
         if (state_->last_output >= 0 && now - state_->last_output < seconds_between_draws) return;
         console.draw(*state_);
     } else {
-        // The first line, too, comes after five seconds: short commands say nothing until they are done.
-        if (now - std::max(state_->last_output, 0.0) < seconds_between_lines) return;
+        const double silence = std::max(seconds_between_lines, share_between_lines * now);
+        if (now - std::max(state_->last_output, 0.0) < silence) return;
         // A line that says nothing new (a pause) would fill a log for as long as it lasts.
         if (state_->last_output >= 0 && state_->said_done == state_->done && state_->said_what == what)
             return;
@@ -177,6 +179,7 @@ void Progress::finish() {
     if (state_->finished) return;
     state_->finished = true;
     console.wipe(*state_);
+    if (!state_->terminal && state_->last_output < 0) return;  // nothing was said that should be ended
     const std::string took = core::seconds_text(state_->clock.seconds());
     std::fprintf(stderr, "%s %lld/%lld · %s\n", state_->unit.c_str(), static_cast<long long>(state_->total),
                  static_cast<long long>(state_->total), took.c_str());

@@ -8,11 +8,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <functional>
 #include <optional>
 #include <system_error>
+#include <thread>
 
 #include "thalweg/core/descriptor.hpp"
 #include "thalweg/core/error.hpp"
@@ -71,12 +73,18 @@ void for_each_line(const fs::path& path, const std::function<void(Line)>& take) 
         fmt::format("{}: cannot be written: {}", path.string(), std::generic_category().message(error)));
 }
 
-/// Held as long as the run goes on; the kernel lets go of it when the process ends, however it ends.
+/// Held as long as the run goes on; the kernel lets go of it when the process ends, however it ends. Who only asks whether
+/// it is held has it for some microseconds, so that more than one try is made.
 std::shared_ptr<void> lock_folder(const fs::path& path) {
     auto file = std::make_shared<core::Descriptor>(
         ::open((path / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
     if (file->number() < 0) cannot_write(path / ".lock", errno);
-    if (::flock(file->number(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    constexpr int tries = 10;
+    for (int i = 0; ::flock(file->number(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; ++i) {
+        if (i < tries) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(20));
+            continue;
+        }
         throw core::UsageError(fmt::format(
             "{}: another process is running there; wait for it, or choose another --out", path.string()));
     }
@@ -122,6 +130,13 @@ std::vector<Json> read_json_lines(const fs::path& path) {
     std::vector<Json> result;
     for_each_json_line(path, [&](Json line) { result.push_back(std::move(line)); });
     return result;
+}
+
+std::optional<bool> is_recorded_into(const fs::path& folder) {
+    const core::Descriptor file(::open((folder / ".lock").c_str(), O_RDONLY | O_CLOEXEC));
+    if (file.number() < 0) return errno == ENOENT ? std::optional<bool>(false) : std::nullopt;
+    if (::flock(file.number(), LOCK_SH | LOCK_NB) == 0) return false;
+    return errno == EWOULDBLOCK ? std::optional<bool>(true) : std::nullopt;
 }
 
 RunFolder RunFolder::create(const fs::path& path) {

@@ -19,24 +19,26 @@ using Keys = std::vector<std::string>;
 /// More figures of one measure would bury the others.
 constexpr std::size_t most_of_a_measure = 12;
 
-/// What a number of a kind of measures is, by its last key (empty: any), and its unit.
+/// What a number of a kind of measures is, by its last keys (empty: any), and its unit. The first that fits counts.
 struct Unit {
-    const char *kind, *key, *label;
+    const char *kind, *keys, *label;
     double scale;
 };
-constexpr std::array units{Unit{"barrier", "error", "error barrier (points)", 100},
-                           Unit{"barrier", "loss", "loss barrier (nats)", 1},
-                           Unit{"layer_barriers", "error", "error barrier (points)", 100},
-                           Unit{"layer_barriers", "loss", "loss barrier (nats)", 1},
+constexpr std::array units{Unit{"barrier", "/error", "error barrier (points)", 100},
+                           Unit{"barrier", "/loss", "loss barrier (nats)", 1},
+                           Unit{"layer_barriers", "/midpoint/error", "error above the line (points)", 100},
+                           Unit{"layer_barriers", "/midpoint/loss", "loss above the line (nats)", 1},
+                           Unit{"layer_barriers", "/error", "error barrier (points)", 100},
+                           Unit{"layer_barriers", "/loss", "loss barrier (nats)", 1},
                            Unit{"sign_consistency", "", "agreeing signs (%)", 100},
-                           Unit{"valley", "asymmetry", "error, λ < 0 minus λ > 0 (points)", 100},
-                           Unit{"ladder", "accuracy", "test accuracy (%)", 100},
-                           Unit{"ladder", "loss", "test loss (nats)", 1},
-                           Unit{"flatness", "error", "error (%)", 100},
-                           Unit{"flatness", "energy", "rise of the error (points)", 100},
-                           Unit{"flatness", "loss_rise", "rise of the loss (nats)", 1},
-                           Unit{"hessian", "negative", "eigenvalues below 0 (%)", 100},
-                           Unit{"hessian", "value", "trace (nats per squared unit)", 1},
+                           Unit{"valley", "/asymmetry", "error, λ < 0 minus λ > 0 (points)", 100},
+                           Unit{"ladder", "/accuracy", "test accuracy (%)", 100},
+                           Unit{"ladder", "/loss", "test loss (nats)", 1},
+                           Unit{"flatness", "/error", "error (%)", 100},
+                           Unit{"flatness", "/energy", "rise of the error (points)", 100},
+                           Unit{"flatness", "/loss_rise", "rise of the loss (nats)", 1},
+                           Unit{"hessian", "/negative", "eigenvalues below 0 (%)", 100},
+                           Unit{"hessian", "/value", "trace (nats per squared unit)", 1},
                            Unit{"hessian", "", "eigenvalue (nats per squared unit)", 1},
                            Unit{"variance_ratio", "", "variance ratio", 1},
                            Unit{"cka", "", "CKA", 1},
@@ -192,8 +194,9 @@ Figure overlaid_number(const std::vector<RunRecord>& runs, const std::vector<std
                        const Overlaid& measure, const Keys& keys) {
     Figure figure = titled(measure, keys);
     double scale = 1;
+    const std::string path_of_keys = "/" + core::join(keys, "/");
     const auto unit = std::find_if(units.begin(), units.end(), [&](const Unit& one) {
-        return one.kind == measure.kind && (*one.key == '\0' || one.key == keys.back());
+        return one.kind == measure.kind && path_of_keys.ends_with(one.keys);
     });
     if (unit != units.end()) {
         figure.y.label = unit->label;

@@ -283,6 +283,21 @@ class Folders(Live):
         server.send_signal(signal.SIGINT)
         self.assertEqual(server.wait(PATIENCE), 0)
 
+    def test_a_killed_run_is_no_longer_followed_until_it_goes_on(self):
+        config = self.write("live.yaml", CONFIG)
+        run, port = self.begin("run", config, "--out", self.path("run"))
+        self.until(port, lambda s: s["recorded"] >= 3, "three rounds")
+        _, port = self.begin("serve", self.path("run"), "--address", "127.0.0.1:0")
+        self.until(port, lambda s: s["progress"]["phase"] == "following" and s["progress"]["seconds_left"], "the run")
+        run.kill()
+        run.wait()
+        progress = self.until(port, lambda s: s["progress"]["phase"] == "stopped", "its end")["progress"]
+        lines = read(self.path("run", "rounds.jsonl")).count("\n")
+        self.assertIn(f"after round {lines},", progress["what"])
+        self.assertIsNone(progress["seconds_left"])
+        self.begin("run", config, "--resume", "--out", self.path("run"))
+        self.until(port, lambda s: s["progress"]["phase"] == "following", "the run that goes on")
+
 
 @unittest.skipUnless(webdriver and BROWSER and DRIVER,
                      "no browser to look with: needs chromium, chromium-driver and python3-selenium")
@@ -302,6 +317,10 @@ class Browser(Live):
 
     def wait(self, browser, condition):
         return WebDriverWait(browser, PATIENCE, 0.05).until(condition)
+
+    def log(self, browser):
+        """What the page said, but for the advice against reading pixels again and again, which only these tests do."""
+        return [entry for entry in browser.get_log("browser") if "getImageData" not in entry["message"]]
 
     def text(self, browser, name):
         return browser.find_element(By.ID, name).text
@@ -333,8 +352,22 @@ class Browser(Live):
         rounds = self.state(port)["recorded"]
         browser.find_element(By.ID, "checkpoint").click()
         self.wait(browser, lambda b: f"round-{rounds:05}.pt" in self.checkpoints())
+        self.wait(browser, lambda b: self.text(b, "answer") == "The checkpoint is written at once.")
         button.click()
         self.wait(browser, lambda b: self.text(b, "phase") == "running")
+
+        # Ground, curves and axes follow the browser's light.
+        def colours(light):
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia",
+                                    {"features": [{"name": "prefers-color-scheme", "value": light}]})
+            return lambda: browser.execute_script("""
+                const chart = Chart.getChart(document.getElementById('accuracy'));
+                return [getComputedStyle(document.body).backgroundColor, chart.data.datasets[0].borderColor,
+                        chart.options.scales.x.ticks.color];""")
+        light = colours("light")()
+        dark = colours("dark")
+        self.wait(browser, lambda b: all(one != other for one, other in zip(light, dark())))
+        self.wait(browser, lambda b: self.drawn(b, "accuracy")[1])
 
         # A narrow page does not scroll sideways.
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
@@ -348,7 +381,7 @@ class Browser(Live):
         self.assertEqual(process.wait(PATIENCE), 0)
         self.wait(browser, lambda b: self.text(b, "connection-text") == "the program has ended")
         self.assertEqual(self.text(browser, "phase"), "stopped")
-        self.assertEqual([entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"], [])
+        self.assertEqual(self.log(browser), [])
 
     def test_a_folder_is_shown_without_buttons_and_the_token_is_asked_for_once(self):
         self.succeed("run", self.write("live.yaml", CONFIG), "record.serve=null", "server.rounds=6", "--out", self.path("run"))
@@ -359,7 +392,7 @@ class Browser(Live):
         self.wait(browser, lambda b: self.drawn(b, "accuracy")[0] == 6)
         self.assertNotIn("token", browser.current_url)
         self.assertFalse(browser.find_element(By.ID, "actions").is_displayed())
-        self.assertEqual([entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"], [])
+        self.assertEqual(self.log(browser), [])
         server.send_signal(signal.SIGINT)
         self.assertEqual(server.wait(PATIENCE), 0)
         self.wait(browser, lambda b: self.text(b, "connection-text") == "reconnecting…")

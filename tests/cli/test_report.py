@@ -111,6 +111,8 @@ class Reports(Case):
         self.assertEqual([series["name"] for series in self.figures(document)["accuracy"]["series"]], ["tiny", "other"])
         differences = next(table for section in document["sections"] for table in section.get("tables", [])
                            if table["name"] == "differences")
+        self.assertLessEqual({"barrier-sent", "barrier-aligned", "signs-clients", "ensemble", "variance-ratio-after-layers-0"},
+                             set(self.figures(document)))
         self.assertEqual(differences["rows"], [["name", "tiny", "other"], ["seed", "3", "4"]])
         done = self.call("report", "a", "b")
         self.assertEqual(done.returncode, 2)
@@ -198,6 +200,22 @@ class Reports(Case):
         steps = sorted(sorted({event.step for event in read_events(path)[1:]}) for path in paths)
         self.assertEqual(steps, [[1, 2], [2]])
 
+    def taps(self, driver, wait):
+        """What a finger reads: of a surface, and of curves."""
+        driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+        for name, read in (("surface-accuracy", "document.querySelector('#figure-surface-accuracy .readout').textContent"),
+                           ("accuracy", "Chart.getChart(document.querySelector('#figure-accuracy canvas')).tooltip.opacity")):
+            middle = driver.execute_script("""
+                const canvas = document.querySelector('#figure-' + arguments[0] + ' canvas');
+                canvas.scrollIntoView({block: 'center'});
+                const box = canvas.getBoundingClientRect();
+                return {x: Math.round(box.left + box.width / 2), y: Math.round(box.top + box.height / 2)};""", name)
+            self.assertFalse(driver.execute_script("return " + read))
+            driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [middle]})
+            driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+            wait(lambda: driver.execute_script("return " + read), "an answer to a tap on " + name)
+        driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
     @unittest.skipUnless(installed("selenium") and shutil.which("chromium") and shutil.which("chromedriver"),
                          "chromium, chromium-driver or python3-selenium is not installed")
     def test_in_a_browser(self):
@@ -232,6 +250,7 @@ class Reports(Case):
             canvas.dispatchEvent(new PointerEvent('pointermove', {clientX: box.left + box.width / 2, clientY: box.top + box.height / 2}));
             return figure.querySelector('.readout').textContent;""")
         self.assertIn("first direction (filter norms): 0; second direction (filter norms): 0; loss (nats): ", readout)
+        self.taps(driver, wait)
         # the theme's button by keyboard, and the ground that follows
         grounds = set()
         for _ in range(2):

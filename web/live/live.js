@@ -193,7 +193,7 @@ function drawProgress() {
   setText('what', progress.what || '\u00a0');
   byId('actions').hidden = !control.live || isFinal;
   setText('pause', control.pause ? 'Resume' : 'Pause');
-  setText('checkpoint', control.checkpoint ? 'Checkpoint after this round' : 'Checkpoint now');
+  setText('checkpoint', control.checkpoint && phase !== 'paused' ? 'Checkpoint after this round' : 'Checkpoint now');
   byId('pause').disabled = control.stop === true;
   byId('checkpoint').disabled = control.checkpoint === true || control.stop === true;
   byId('stop').disabled = control.stop === true;
@@ -234,7 +234,8 @@ function wireButtons() {
     if (state.control.pause) act('resume', 'Training goes on.');
     else act('pause', 'Training pauses when this round is done.');
   });
-  byId('checkpoint').addEventListener('click', () => act('checkpoint', 'A checkpoint is written when this round is done.'));
+  byId('checkpoint').addEventListener('click', () => act('checkpoint', state.progress.phase === 'paused'
+    ? 'The checkpoint is written at once.' : 'A checkpoint is written when this round is done.'));
   const dialog = byId('confirm');
   byId('stop').addEventListener('click', () => dialog.showModal());
   byId('confirm-no').addEventListener('click', () => dialog.close());

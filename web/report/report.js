@@ -233,7 +233,9 @@ function seriesOptions(figure) {
   if (figure.stacked) x.ticks.autoSkip = true;
   return {
     responsive: true, maintainAspectRatio: false, animation: false, normalized: false,
-    interaction: {mode: lines && !names ? 'x' : bars ? 'x' : 'nearest', intersect: false},
+    // A finger hits no single point: of curves the nearest x is read, wherever the chart is touched.
+    interaction: lines && !names ? {mode: 'nearest', axis: 'x', intersect: false}
+        : {mode: bars ? 'x' : 'nearest', intersect: false},
     scales: {x, y},
     plugins: {
       legend: {display: false},
@@ -520,14 +522,16 @@ function surfaceFigure(figure, box) {
       drawAxes(g, plane);
     },
   };
-  canvas.addEventListener('pointermove', (event) => {
+  const say = (event) => {
     const bounds = canvas.getBoundingClientRect();
     const cell = plane.cellAt(event.clientX - bounds.left, event.clientY - bounds.top);
     if (!cell) return;
     const [r, c] = cell;
     readout.textContent = `${figure.x.label}: ${number(grid.columns[c])}; ${figure.y.label}: ${number(grid.rows[r])}; ` +
                           `${grid.label}: ${number(grid.values[r][c])}`;
-  });
+  };
+  canvas.addEventListener('pointermove', say);
+  canvas.addEventListener('pointerdown', say);  // a finger moves the page, and reads by a tap
   new ResizeObserver(() => item.draw()).observe(holder);
   charts.push(item);
 }

@@ -8,7 +8,7 @@
 
 namespace thalweg::live {
 
-/// Brings a run's folder into a feed as it grows, whoever writes it. Reads only, and takes no lock.
+/// Brings a run's folder into a feed as it grows, whoever writes it, and says when nobody does. Reads only.
 class Follower {
   public:
     /// UsageError when there is no such folder; one without a run yet is waited for. Nothing is read before look().
@@ -23,7 +23,7 @@ class Follower {
     bool read_lines();
     void add(const std::string& text);
     void warn_of(std::int64_t line, const std::string& why) const;
-    void publish();
+    void publish(bool is_left);
 
     std::filesystem::path folder_;
     Feed& feed_;
@@ -35,8 +35,11 @@ class Follower {
     std::uint64_t inode_ = 0;
     std::uint64_t offset_ = 0;
     std::int64_t line_ = 0;
-    std::int64_t last_ = 0;  ///< round
-    double seconds_ = 0;     ///< of the last rounds, each: a running mean
+    std::int64_t last_ = 0;   ///< round
+    double seconds_ = 0;      ///< of the last rounds, each: a running mean
+    bool grew_ = false;       ///< in this look
+    bool was_free_ = false;   ///< nobody held the folder's lock at the last look
+    bool elsewhere_ = false;  ///< the record grows although nobody here holds the lock
     std::string published_;
 };
 

@@ -9,8 +9,8 @@
 namespace thalweg::record {
 
 /// Progress on stderr. On a terminal a line that is rewritten at most ten times a second (bar, what, ETA), and below it,
-/// once there are accuracies, a small plot of the last ones; elsewhere plain lines, at most one every five seconds and
-/// one at `finish`. Where the locale is not UTF-8 it keeps to ASCII; colours only without NO_COLOR. Silent when `enabled` is false (other ranks).
+/// once there are accuracies, a small plot of the last ones. Elsewhere it is quiet: no word in the first minute, then a plain
+/// line a minute at most and each time the work took a tenth longer, and if there was one, a last one at `finish`. Where the locale is not UTF-8 it keeps to ASCII; colours only without NO_COLOR. Silent when `enabled` is false (other ranks).
 /// Safe to update from several threads. The time left is extrapolated from what was done since the first update, so
 /// a resumed run does not count the rounds it did not compute.
 class Progress {
@@ -28,7 +28,8 @@ class Progress {
     void exclude(double seconds);
     /// Prints a whole line above the bar.
     void line(const std::string& text);
-    /// All is done: leaves a last line with the time taken (`round 10/10 · 3 min 20 s`). Later calls do nothing.
+    /// All is done: leaves a last line with the time taken (`round 10/10 · 3 min 20 s`), elsewhere than on a terminal only
+    /// after other lines. Later calls do nothing.
     void finish();
     /// Wipes the bar and says nothing: the work was broken off. Later calls do nothing.
     void stop();

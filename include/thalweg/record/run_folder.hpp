@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +15,10 @@ using Json = nlohmann::ordered_json;
 
 /// What a line of rounds.jsonl says besides measures, none of which may have such a name.
 const std::vector<std::string>& round_fields();
+
+/// Whether a process records into `folder` now; nothing where that cannot be told. Of a process on another machine a
+/// shared file system may not say so. Takes the folder's lock for the moment of asking, which a run that begins waits out.
+std::optional<bool> is_recorded_into(const std::filesystem::path& folder);
 
 /// A run's folder: config.yaml, manifest.json, rounds.jsonl, analysis.jsonl, checkpoints/, final.pt. Used by rank 0 alone. All writes
 /// are whole or not at all; RunError names the path and the reason when a place cannot be written.

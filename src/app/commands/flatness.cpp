@@ -49,7 +49,7 @@ report::Document flatness_document(const analysis::LocalEnergy& found, const Fla
     figure.caption =
         "Mean and standard error over " + std::to_string(arguments.repeats) + " draws of noise; " + on + ".";
     figure.x = {.label = "noise σ (relative to each weight)"};
-    figure.y = {.label = "rise of the error (%)"};
+    figure.y = {.label = "rise of the error (points)"};
     report::Series series{.name = "local energy", .x = {}, .y = {}};
     for (const auto& point : found.points) {
         series.x.push_back(point.sigma);

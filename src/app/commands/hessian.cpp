@@ -49,6 +49,22 @@ Json hessian_json(const Curvature& found, std::int64_t parameters, std::int64_t 
     return json;
 }
 
+/// A line that says so; nothing when they did converge.
+std::string unconverged(const analysis::HessianTop& top) {
+    if (top.converged) return "";
+    return "Not all eigenvalues converged: see their residuals, and give more --steps than " +
+           std::to_string(top.steps) + "\n";
+}
+
+/// `812.4 ± 10.2 (standard error), 10 probes`
+std::string trace_text(const analysis::Trace& trace) {
+    std::string text = record::number(trace.trace);
+    const std::size_t probes = trace.probes.size();
+    text += probes > 1 ? " ± " + record::number(trace.standard_error) + " (standard error)"
+                       : std::string(" (standard error unknown)");
+    return text + ", " + std::to_string(probes) + (probes == 1 ? " probe" : " probes");
+}
+
 std::string hessian_text(const Curvature& found) {
     std::string text;
     if (found.top) {
@@ -59,14 +75,10 @@ std::string hessian_text(const Curvature& found) {
         }
         text += table.text();
         text += "lowest Ritz value " + record::number(found.top->smallest) + ", after " +
-                std::to_string(found.top->steps) + " products" +
-                (found.top->converged ? "" : "; not converged: give more --steps") + "\n";
+                std::to_string(found.top->steps) + " products\n" + unconverged(*found.top);
     }
     if (found.trace) {
-        text += "trace " + record::number(found.trace->trace);
-        if (found.trace->probes.size() > 1)
-            text += " ± " + record::number(found.trace->standard_error) + " (standard error)";
-        text += ", " + std::to_string(found.trace->probes.size()) + " probes\n";
+        text += "trace " + trace_text(*found.trace) + "\n";
     }
     if (found.density) {
         text += "spectrum from " + record::number(found.density->smallest) + " to " +
@@ -84,16 +96,22 @@ report::Document hessian_document(const Curvature& found, const std::string& pat
         document.facts["largest eigenvalue"] = found.top->eigenvalues.front();
         report::TextTable table{.name = "eigenvalues",
                                 .title = "Largest eigenvalues",
-                                .caption = "Lanczos, full reorthogonalisation.",
-                                .columns = {"rank", "eigenvalue", "residual"},
+                                .caption = "Lanczos, full reorthogonalisation, " +
+                                           std::to_string(found.top->steps) + " products.",
+                                .columns = {"rank", "eigenvalue (nats per squared unit)", "residual"},
                                 .rows = {}};
         for (std::size_t i = 0; i < found.top->eigenvalues.size(); ++i) {
             table.rows.push_back({std::to_string(i + 1), record::number(found.top->eigenvalues[i]),
                                   record::number(found.top->residuals[i])});
         }
         section.tables.push_back(std::move(table));
+        if (!found.top->converged) {
+            std::string warning = unconverged(*found.top);
+            warning.back() = '.';
+            document.summary += " " + warning;
+        }
     }
-    if (found.trace) document.facts["trace"] = found.trace->trace;
+    if (found.trace) document.facts["trace"] = trace_text(*found.trace);
     if (found.density) {
         report::Figure figure{.name = "spectral-density", .title = "Spectral density of the Hessian"};
         figure.caption = "Stochastic Lanczos quadrature, " + std::to_string(found.density->nodes.size()) +

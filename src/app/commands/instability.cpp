@@ -64,7 +64,7 @@ report::Document instability_document(const federation::InstabilityResult& resul
     figure.caption = "Mean over " + std::to_string(arguments.options.repeats) + " other order(s); below " +
                      record::percent(arguments.options.stable_below) + " counts as stable.";
     figure.x = {.label = "step at which the copies part"};
-    figure.y = {.label = "error barrier (%)"};
+    figure.y = {.label = "error barrier (points)"};
     report::Series train{.name = "train", .x = {}, .y = {}}, test{.name = "test", .x = {}, .y = {}};
     for (const auto& step : result.steps) {
         for (auto* series : {&train, &test}) series->x.push_back(static_cast<double>(step.step));
@@ -91,12 +91,8 @@ void instability(const Context& context, const InstabilityArguments& arguments) 
         federation::instability(experiment, setting, arguments.steps, options, context.communicator,
                                 [&](double fraction) { progress.update(fraction, "trainings"); });
     progress.finish();
-    if (arguments.samples.json) {
-        context.print(instability_json(result, arguments));
-    } else {
-        context.print(instability_text(result));
-    }
-    leave_report(context, instability_document(result, arguments), arguments.out);
+    deliver(context, arguments.samples.json, instability_json(result, arguments), instability_text(result),
+            instability_document(result, arguments), arguments.out);
 }
 
 }  // namespace
@@ -122,7 +118,7 @@ void add_instability(CLI::App& program, Context& context) {
         ->capture_default_str()
         ->check(CLI::IsMember({"none", "repair", "rescale", "reset_batch_norm"}));
     command->add_option("--out", arguments->out, "folder for report.html, result.json and the figures");
-    arguments->samples.add_holdout_to(*command);
+    arguments->samples.add_holdout_to(*command, "--finish");
     arguments->samples.add_json_to(*command);
     command->footer(
         "Example:\n  thalweg instability configs/reproduce/merge-mlp-128.yaml clients.epochs=2 --step "

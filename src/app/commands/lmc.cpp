@@ -89,18 +89,6 @@ model::Parameters aligned(const Context& context, const LmcArguments& arguments,
     return aggregator::moved_model(graph, symmetries, b, match);
 }
 
-void deliver(const Context& context, const LmcArguments& arguments, const LmcResult& result,
-             const std::string& data) {
-    if (arguments.model.json) {
-        context.print(result_json(result));
-    } else {
-        context.print(result_text(result));
-    }
-    leave_report(context, document_of(result, arguments, data), arguments.out);
-    if (!arguments.model.json && !arguments.out.empty())
-        context.print("written to " + arguments.out + "/report.html\n");
-}
-
 void lmc(const Context& context, const LmcArguments& arguments) {
     require_method(arguments.align);
     require_folder(context, arguments.out);
@@ -148,7 +136,8 @@ void lmc(const Context& context, const LmcArguments& arguments) {
                                                  finish == "reset_batch_norm" ? calibration : nullptr);
     }
     result.sign_consistency = analysis::sign_consistency(a, b).overall;
-    deliver(context, arguments, result, dataset->name());
+    deliver(context, arguments.model.json, result_json(result), result_text(result),
+            document_of(result, arguments, dataset->name()), arguments.out);
 }
 
 }  // namespace

@@ -151,7 +151,7 @@ report::Figure curve_figure(const LmcResult& result, bool of_loss, const std::st
                           .caption = caption};
     figure.x = {.label = result.path == "line" ? "λ (A at 0, B at 1)"
                                                : "t on the " + result.path + " (A at 0, B at 1)"};
-    figure.y = {.label = of_loss ? "cross-entropy" : "error (%)"};
+    figure.y = {.label = of_loss ? "loss (nats)" : "error (%)"};
     const auto add = [&](const analysis::Curve& curve, const std::string& suffix,
                          report::Series::Style style) {
         for (const auto& [name, split] : curve.splits) {
@@ -199,7 +199,7 @@ report::Document document_of(const LmcResult& result, const LmcArguments& argume
     report::Figure figure{.name = "lmc-layers", .title = "Barrier of each layer alone"};
     figure.caption = "One layer goes from A to B, the others stay A's; " + name + " set" +
                      (result.normalised() ? ", models normalised." : ".");
-    figure.y = {.label = "error barrier (%)"};
+    figure.y = {.label = "error barrier (points)"};
     report::Series series{.name = "error barrier", .x = {}, .y = {}, .style = report::Series::Style::bars};
     for (const auto& layer : result.layers) {
         figure.categories.push_back(layer.layer);

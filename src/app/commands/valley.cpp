@@ -45,7 +45,7 @@ std::string valley_text(const analysis::Valley& found, const ValleyArguments& ar
                    record::percent(found.accuracy[p])});
     }
     std::string text = table.text();
-    text += "asymmetry (mean error below 0 − above 0): " + record::percent(found.asymmetry);
+    text += "asymmetry (mean error at λ < 0 minus at λ > 0): " + record::percent(found.asymmetry);
     if (!std::isnan(found.asymmetry_low)) {
         text += ", 95% interval over repeats " + record::percent(found.asymmetry_low) + " to " +
                 record::percent(found.asymmetry_high);
@@ -55,10 +55,19 @@ std::string valley_text(const analysis::Valley& found, const ValleyArguments& ar
     return text + "\n";
 }
 
+/// θ + λε with ‖ε‖ = s‖θ‖, so that λ is a length over s‖θ‖, of all noisy entries or filter by filter.
+std::string lambda_label(const analysis::ValleyOptions& options) {
+    const std::string whose = options.norm == "filter" ? "each filter's length"
+                              : options.part == "all"  ? "the parameters' length"
+                                                       : "the part's length";
+    return "λ (step ÷ " + (options.scale == 1 ? "" : record::number(options.scale) + " × ") + whose + ")";
+}
+
 /// One curve over λ with the repeats' extremes as a band.
-report::Figure accuracy_figure(const analysis::Valley& found, const std::string& caption) {
+report::Figure accuracy_figure(const analysis::Valley& found, const std::string& caption,
+                               const std::string& lambda) {
     report::Figure figure{.name = "valley-accuracy", .title = "Accuracy along the noise", .caption = caption};
-    figure.x = {.label = "λ (θ + λε)"};
+    figure.x = {.label = lambda};
     figure.y = {.label = "accuracy (%)"};
     report::Series series{.name = "accuracy", .x = found.lambdas, .y = {}};
     for (std::size_t p = 0; p < found.lambdas.size(); ++p) {
@@ -84,7 +93,7 @@ report::Document valley_document(const analysis::Valley& found, const ValleyArgu
     const auto& options = arguments.options;
     report::Document document{.kind = "valley", .title = "Valley about " + arguments.path};
     document.summary =
-        "Asymmetry (mean error below λ = 0 minus above): " + record::percent(found.asymmetry) + ".";
+        "Asymmetry (mean error at λ < 0 minus at λ > 0): " + record::percent(found.asymmetry) + ".";
     std::string caption = arguments.noise + " noise on " + options.part + ", " + options.norm +
                           " norm, scale " + record::number(options.scale);
     if (options.sign_ratio)
@@ -94,11 +103,12 @@ report::Document valley_document(const analysis::Valley& found, const ValleyArgu
     document.facts["noise"] = arguments.noise;
     if (options.sign_ratio) document.facts["sign ratio"] = *options.sign_ratio;
     report::Figure loss{.name = "valley-loss", .title = "Loss along the noise", .caption = caption};
-    loss.x = {.label = "λ (θ + λε)"};
-    loss.y = {.label = "cross-entropy"};
+    loss.x = {.label = lambda_label(options)};
+    loss.y = {.label = "loss (nats)"};
     loss.series.push_back({.name = "loss", .x = found.lambdas, .y = found.loss});
     document.sections.push_back(
-        {.title = "Valley", .figures = {accuracy_figure(found, caption), std::move(loss)}});
+        {.title = "Valley",
+         .figures = {accuracy_figure(found, caption, lambda_label(options)), std::move(loss)}});
     return document;
 }
 
@@ -161,7 +171,7 @@ void add_valley(CLI::App& program, Context& context) {
         ->capture_default_str();
     command->add_flag("--reset-batch-norm", options.reset_batch_norm,
                       "take batch norms' statistics anew at every point");
-    arguments->measuring.model.add_holdout_to(*command);
+    arguments->measuring.model.add_holdout_to(*command, "--reset-batch-norm");
     arguments->measuring.add_to(*command);
     command->footer("Example:\n  thalweg valley a.pt --sign-ratio 0.75 --part features");
     command->callback(

@@ -109,15 +109,16 @@ std::string repairable_text(const std::vector<Layer>& layers) {
     return "REPAIR mends these layers but " + core::join(left) + ".";
 }
 
-report::Document variance_document(const std::vector<Layer>& layers, const VarianceArguments& arguments) {
+report::Document variance_document(const std::vector<Layer>& layers, const VarianceArguments& arguments,
+                                   const std::string& on) {
     report::Document document{.kind = "variance", .title = "Variance of a merged model"};
-    document.summary =
-        "Pre-activations of the merged model beside those of " + core::join(arguments.paths) + ".";
+    document.summary = "Pre-activations of the merged model beside those of " + core::join(arguments.paths) +
+                       ", over " + on + ".";
     report::Figure figure{.name = "variance", .title = "Variance and deviation ratio by layer"};
     figure.caption =
         "Variance: mean over channels, merged ÷ mean of the ends. Deviation: merged σ ÷ mean σ of the "
         "ends, mean over channels with its range. 1 is healthy. " +
-        repairable_text(layers);
+        repairable_text(layers) + " Measured on " + on + ".";
     figure.x = {.label = "layer"};
     figure.y = {.label = "ratio (1)", .low = 0.0};
     report::Series variance{.name = "variance ratio", .x = {}, .y = {}},
@@ -195,12 +196,10 @@ void variance(const Context& context, const VarianceArguments& arguments) {
     });
     const auto model = merge(arguments, ends, merged);
     const auto layers = measure(ends, model, *source);
-    if (arguments.model.json) {
-        context.print(variance_json(layers));
-    } else {
-        context.print(variance_text(layers));
-    }
-    leave_report(context, variance_document(layers, arguments), arguments.out);
+    const std::string on =
+        record::number(static_cast<double>(samples->size())) + " training samples of " + dataset->name();
+    deliver(context, arguments.model.json, variance_json(layers), variance_text(layers),
+            variance_document(layers, arguments, on), arguments.out);
 }
 
 }  // namespace
@@ -225,7 +224,7 @@ void add_variance(CLI::App& program, Context& context) {
         ->check(CLI::IsMember({"none", "repair", "rescale", "reset_batch_norm"}));
     command->add_option("--out", arguments->out, "folder for report.html, result.json and the figures");
     arguments->model.add_data_to(*command);
-    arguments->model.add_holdout_to(*command);
+    arguments->model.add_holdout_to(*command, "the statistics, --align and --finish");
     arguments->model.add_model_to(*command);
     arguments->model.add_json_to(*command);
     command->footer("Example:\n  thalweg variance a.pt b.pt --align weight_matching --finish repair");

@@ -9,11 +9,13 @@
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/files.hpp"
 #include "thalweg/core/interrupt.hpp"
+#include "thalweg/record/run_folder.hpp"
 
 namespace thalweg::live {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -40,15 +42,19 @@ class Following : public ::testing::Test {
 TEST_F(Following, AMissingFolderIsAnErrorAndAnEmptyOneIsWaitedFor) {
     EXPECT_THROW(Follower(folder_ / "none", feed_), core::UsageError);
     Follower follower(folder_, feed_);
+    follower.look();
     EXPECT_THAT(feed_.state(), HasSubstr("waiting for the first round"));
+    const auto writer = record::RunFolder::create(folder_);
     configure();
     follower.look();
+    EXPECT_THAT(feed_.state(), HasSubstr("waiting for the first round"));
     EXPECT_THAT(feed_.state(), HasSubstr("\"name\":\"river\""));
     EXPECT_THAT(feed_.state(), HasSubstr("\"rounds\":3"));
 }
 
 TEST_F(Following, TheRecordIsReadAsItGrowsAndATornLineIsLeftForLater) {
     configure();
+    const auto writer = record::RunFolder::open(folder_);
     add("{\"round\":1,\"seconds\":{\"total\":2.0}}\n{\"rou");
     Follower follower(folder_, feed_);
     follower.look();
@@ -64,6 +70,39 @@ TEST_F(Following, TheRecordIsReadAsItGrowsAndATornLineIsLeftForLater) {
     core::write_atomically(folder_ / "final.pt", std::string("x"));
     follower.look();
     EXPECT_THAT(feed_.state(), HasSubstr("finished"));
+}
+
+TEST_F(Following, ARunThatNobodyWritesHasStoppedUntilItGoesOn) {
+    configure();
+    add("{\"round\":1,\"seconds\":{\"total\":2.0}}\n{\"round\":2}\n");
+    Follower follower(folder_, feed_);
+    const auto stopped = [&] {
+        follower.look();
+        return testing::Value(feed_.state(), AllOf(HasSubstr("\"stopped\""), HasSubstr("after round 2"),
+                                                   HasSubstr("\"seconds_left\":null")));
+    };
+    EXPECT_TRUE(stopped());  // there never was a lock
+    {
+        const auto writer = record::RunFolder::open(folder_);
+        EXPECT_FALSE(stopped());
+        EXPECT_THAT(feed_.state(), HasSubstr("following"));
+        EXPECT_THAT(feed_.state(), HasSubstr("\"seconds_left\":2.0"));
+    }
+    EXPECT_TRUE(stopped());
+    EXPECT_TRUE(stopped());  // and the reader keeps nobody out
+    const auto next = record::RunFolder::open(folder_);
+    EXPECT_FALSE(stopped());
+}
+
+TEST_F(Following, ARecordThatGrowsWithoutALockIsWrittenElsewhere) {
+    configure();
+    add("{\"round\":1,\"seconds\":{\"total\":2.0}}\n");
+    Follower follower(folder_, feed_);
+    follower.look();
+    EXPECT_THAT(feed_.state(), HasSubstr("\"stopped\""));
+    add("{\"round\":2,\"seconds\":{\"total\":2.0}}\n");
+    for (int look = 0; look < 3; ++look) follower.look();
+    EXPECT_THAT(feed_.state(), HasSubstr("following"));
 }
 
 TEST_F(Following, AnInterruptEndsTheReading) {

@@ -109,7 +109,7 @@ TEST(Progress, BarFitsTheWidth) {
     }
 }
 
-TEST(Progress, PlainModeKeepsQuietAndEndsWithOneLine) {
+TEST(Progress, ElsewhereThanOnATerminalShortWorkIsSilent) {
     const std::string text = plain([] {
         Progress progress(true, 10, "round");
         for (int i = 0; i <= 100; ++i) progress.update(i / 10.0, "clients");
@@ -117,7 +117,7 @@ TEST(Progress, PlainModeKeepsQuietAndEndsWithOneLine) {
         progress.finish();
         progress.finish();
     });
-    EXPECT_THAT(text, MatchesRegex("a line of its own\nround 10/10 · [^\n]+\n"));
+    EXPECT_EQ(text, "a line of its own\n");
 }
 
 TEST(Progress, OtherRanksAreSilent) {

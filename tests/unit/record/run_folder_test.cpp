@@ -113,7 +113,10 @@ TEST_F(RunFolderTest, OneProcessAtATimeRecords) {
                                  message<core::UsageError>([&] { RunFolder::open(root_ / "run"); })}) {
             EXPECT_THAT(text, HasSubstr("another process is running there"));
         }
+        EXPECT_EQ(is_recorded_into(root_ / "run"), true);
     }
+    EXPECT_EQ(is_recorded_into(root_ / "run"), false);
+    EXPECT_EQ(is_recorded_into(root_ / "none"), false);
     EXPECT_NO_THROW(RunFolder::open(root_ / "run"));
 }
 
