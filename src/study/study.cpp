@@ -19,6 +19,7 @@ namespace {
 using core::Value;
 
 constexpr const char* experiment_key = "experiment";
+constexpr const char* configuration_file = "study.yaml";
 /// Keys that the configuration holds beside the study's own: parts of another schema, and what sizes replace.
 const std::vector<std::string> passed_through{experiment_key, "quick", "smoke"};
 
@@ -61,15 +62,17 @@ void lay_over(Value& base, const Value& changes) {
 /// The sections `quick` and `smoke` are taken out; the wanted one is laid over the rest.
 Value cut_to(Size size, const Value& whole) {
     Value cut = Value::map();
+    cut.place_like(whole);
     for (const auto& [key, value] : whole.fields()) {
         if (key != "quick" && key != "smoke") cut.set(key, value);
     }
     const char* section = size == Size::quick ? "quick" : "smoke";
     if (size == Size::full) return cut;
     const Value* changes = whole.find(section);
-    if (changes == nullptr || !changes->is_map())
-        throw core::UsageError(std::string("the study's configuration has no section '") + section +
-                               "', which says what that size replaces");
+    if (changes == nullptr)
+        whole.reject(std::string("the study's configuration has no section '") + section +
+                     "', which says what that size replaces");
+    if (!changes->is_map()) changes->reject("this is a map of what that size replaces");
     lay_over(cut, *changes);
     return cut;
 }
@@ -90,6 +93,20 @@ void require_same(const Value& config, const std::filesystem::path& file, const 
     throw core::UsageError("'" + folder + "' holds a study with another configuration (" +
                            core::join(lines, "; ") +
                            "); choose another --out, or give the same configuration to go on with it");
+}
+
+/// True where the folder holds this study with this configuration; UsageError where it holds anything else.
+bool holds_this(const Value& config, const std::filesystem::path& folder) {
+    std::error_code error;
+    const auto file = folder / configuration_file;
+    if (std::filesystem::exists(file, error)) {
+        require_same(config, file, folder.string());
+        return true;
+    }
+    if (std::filesystem::exists(folder, error) && !std::filesystem::is_empty(folder, error))
+        throw core::UsageError("'" + folder.string() +
+                               "' is not empty and holds no study; choose another --out");
+    return false;
 }
 
 /// This program: its version, and a checksum of its file, for two builds of one version need not compute the same.
@@ -123,6 +140,18 @@ std::vector<std::string> note_program(const std::filesystem::path& folder, bool 
         core::write_atomically(folder / programs_file, record::json_text(Json(programs)) + "\n");
     }
     return programs;
+}
+
+/// The folder with the configuration in it, made anew unless it `goes_on`; gives the programs that have worked there.
+std::vector<std::string> open_folder(const Value& config, const std::filesystem::path& folder, bool goes_on) {
+    if (!goes_on) {
+        std::error_code error;
+        std::filesystem::create_directories(folder, error);
+        if (error)
+            throw core::RunError("cannot make the folder '" + folder.string() + "': " + error.message());
+        core::write_atomically(folder / configuration_file, core::to_yaml(config));
+    }
+    return note_program(folder, goes_on);
 }
 
 Json findings_json(const std::vector<Finding>& findings) {
@@ -189,17 +218,18 @@ core::Value study_config(const std::string& name, const StudyOptions& options) {
     Value whole = options.config.empty()
                       ? core::parse_yaml(std::string(make_study(name)->configuration()), name + ".yaml")
                       : core::read_yaml(options.config);
-    if (!whole.is_map()) throw core::UsageError("a study's configuration is a map of its options");
+    if (!whole.is_map()) whole.reject("a study's configuration is a map of its options");
     Value config = cut_to(options.size, whole);
     for (const auto& assignment : options.overrides) core::apply_override(config, assignment);
     Value resolved = core::resolve(schema_of(info), config, "", passed_through);
     if (!resolved.find(experiment_key))
-        throw core::UsageError(
+        resolved.reject(
             "the study's configuration has no section 'experiment' with the data, the model and how clients "
             "train");
     if (!resolved[experiment_key].is_map())
         resolved[experiment_key].reject(
             "this is a map with the sections of a configuration file: data, model, clients, server");
+    require_no_page(resolved[experiment_key]);
     resolved.find(experiment_key)->set("seed", resolved["seed"]);
     federation::make_experiment(resolved[experiment_key], {});  // faults are found before anything is trained
     return resolved;
@@ -208,26 +238,14 @@ core::Value study_config(const std::string& name, const StudyOptions& options) {
 Result conduct(const std::string& name, const StudyOptions& options, const std::filesystem::path& folder,
                core::Communicator& communicator) {
     const Value config = core::collectively(communicator, [&] { return study_config(name, options); });
-    std::vector<std::string> programs;  // on rank 0
+    bool goes_on = false;  // on rank 0, as the next
+    std::vector<std::string> programs;
     core::collectively(communicator, [&] {
-        if (communicator.rank() != 0) return;
-        std::error_code error;
-        const auto file = folder / "study.yaml";
-        if (std::filesystem::exists(file, error)) {
-            require_same(config, file, folder.string());
-            programs = note_program(folder, true);
-            return;
-        }
-        if (std::filesystem::exists(folder, error) && !std::filesystem::is_empty(folder, error))
-            throw core::UsageError("'" + folder.string() +
-                                   "' is not empty and holds no study; choose another --out");
-        std::filesystem::create_directories(folder, error);
-        if (error)
-            throw core::RunError("cannot make the folder '" + folder.string() + "': " + error.message());
-        core::write_atomically(file, core::to_yaml(config));
-        programs = note_program(folder, false);
+        if (communicator.rank() == 0) goes_on = holds_this(config, folder);
     });
-    Workbench bench(folder, communicator, options.progress);
+    // A configuration that the study itself refuses leaves no folder, which would be taken for that of another study.
+    Workbench bench(folder, communicator, options.progress,
+                    [&] { programs = open_folder(config, folder, goes_on); });
     const Result result = make_study(name)->conduct(config, bench);
     core::collectively(communicator, [&] {
         if (communicator.rank() == 0) write_result(name, result, config, programs, folder);

@@ -73,28 +73,50 @@ core::Option samples_option() {
         "how much of the data is used");
 }
 
-Workbench::Workbench(std::filesystem::path folder, core::Communicator& communicator, bool progress)
-    : folder_(std::move(folder)), communicator_(communicator), progress_(progress) {
-    core::collectively(communicator_, [&] {
-        if (!is_root()) return;
-        std::error_code error;
-        for (const char* part : {"jobs", "models"}) {
-            std::filesystem::create_directories(folder_ / part, error);
-            if (error)
-                throw core::RunError("cannot make the folder '" + (folder_ / part).string() +
-                                     "': " + error.message());
-        }
-    });
+void require_no_page(const core::Value& experiment) {
+    const core::Value* record = experiment.find("record");
+    if (record == nullptr) return;
+    for (const char* key : {"serve", "token"}) {
+        if (record->has(key))
+            (*record)[key].reject(
+                "what a study trains has no live page, and its configuration is written to its folder and "
+                "its report; leave this out (`thalweg run` and `thalweg serve` have a page)");
+    }
 }
 
+Workbench::Workbench(std::filesystem::path folder, core::Communicator& communicator, bool progress,
+                     std::function<void()> begin)
+    : folder_(std::move(folder)),
+      communicator_(communicator),
+      progress_(progress),
+      begin_(std::move(begin)) {}
+
 Workbench::~Workbench() = default;
+
+void Workbench::open_folder() {
+    if (begin_) {
+        begin_();
+        begin_ = {};
+    }
+    std::error_code error;
+    for (const char* part : {"jobs", "models"}) {
+        std::filesystem::create_directories(folder_ / part, error);
+        if (error)
+            throw core::RunError("cannot make the folder '" + (folder_ / part).string() +
+                                 "': " + error.message());
+    }
+}
 
 std::shared_ptr<const Laboratory> Workbench::laboratory(const core::Value& experiment,
                                                         const std::vector<std::string>& overrides,
                                                         const core::Value& samples) {
     auto made = std::make_shared<Laboratory>();
-    made->experiment =
-        core::collectively(communicator_, [&] { return federation::make_experiment(experiment, overrides); });
+    made->experiment = core::collectively(communicator_, [&] {
+        core::Value sections = experiment;
+        for (const auto& assignment : overrides) core::apply_override(sections, assignment);
+        require_no_page(sections);
+        return federation::make_experiment(std::move(sections), {});
+    });
     // Generated data follow the seed: another seed is another data set.
     const std::string name =
         core::to_flow(made->experiment.config["data"]["dataset"]) + std::to_string(made->experiment.seed);
@@ -128,10 +150,15 @@ std::vector<Json> Workbench::run(const std::string& name, const std::vector<std:
     core::collectively(communicator_, [&] {
         require_stem(name);
         require_unlike(name, labels);
+        for (const auto& label : labels) require_stem(label);
+    });
+    core::collectively(communicator_, [&] {
+        if (is_root()) open_folder();
+    });
+    core::collectively(communicator_, [&] {
         std::filesystem::create_directories(folder_ / "jobs" / name);
         if (is_root()) std::filesystem::remove(failed);
         for (std::size_t i = 0; i < labels.size(); ++i) {
-            require_stem(labels[i]);
             if (!finished(path_of(i))) left.push_back(i);
         }
     });

@@ -1,5 +1,8 @@
 """Every study at its smallest size: it runs, says what it found, keeps what it computed, and is the same on two ranks."""
+import csv
 import os
+import re
+import resource
 import unittest
 
 from support import Case
@@ -17,6 +20,14 @@ STUDIES = [
 ]
 # Those whose results are compared between one rank and two: with snapshots, with federations as jobs, with trained paths.
 ON_TWO_RANKS = ["initialisation", "rounds-to-one-valley", "toroid"]
+# Of user and system together, so that a busy machine does not count: about ten times what the slowest takes.
+SMOKE_PROCESSOR_SECONDS = 40
+
+
+def processor_seconds():
+    """What the programs called so far have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 class TestStudies(Case):
@@ -33,7 +44,9 @@ class TestStudies(Case):
     def test_smoke(self):
         for name in STUDIES:
             with self.subTest(study=name):
+                before = processor_seconds()
                 done = self.conduct(name, name)
+                self.assertLess(processor_seconds() - before, SMOKE_PROCESSOR_SECONDS)
                 self.assertEqual(done["study"], name)
                 self.assertTrue(done["summary"])
                 self.assertTrue(done["findings"])
@@ -79,22 +92,87 @@ class TestStudies(Case):
                 # what is left has its numbers
                 self.assertTrue([f for f in done["findings"] if any(d.isdigit() for d in f["ours"].split(" over ")[0])])
 
-    def test_mistyped_lists_are_refused_before_training(self):
-        for name, change, says in (
+    def test_points_of_categories_name_their_own(self):
+        """What stands side by side in the drawing is at one place in the numbers."""
+        self.conduct("sign-alignment-federated", "signs")
+        with open(self.path("signs", "figures", "accuracy-gain.csv"), encoding="utf-8") as file:
+            rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+        cells = ["α = 0.5, 1 epoch", "α = 0.5, 2 epochs"]
+        self.assertEqual([(row["x"], row["category"]) for row in rows],
+                         [(str(i), cell) for i, cell in enumerate(cells)] * (len(rows) // 2))
+        self.assertGreaterEqual(len(rows), 4)
+
+    def test_mistakes_are_refused_before_training(self):
+        """And leave no folder, which would be taken for that of another study."""
+        for name, changes, says in (
                 ("sign-consistency-vs-merge", "initialisations=[shred]", "independent"),
                 ("sign-consistency-vs-merge", "alignments=[]", "alignments"),
                 ("valley-symmetry", "batch_norm_initialisations=[one]", "symmetric"),
                 ("valley-symmetry", "ratios=[]", "ratios"),
                 ("toroid", "matching=weigth_matching", "weight_matching"),
                 ("toroid", "sigmas=[]", "sigmas"),
-                ("repair-depth-width-norm", "matchings=[weigth_matching]", "weight_matching"),
-                ("repair-depth-width-norm", "points=4", "odd")):
-            with self.subTest(study=name, change=change):
-                out = self.path("refused-" + name + change.split("=")[0])
-                refused = self.call("study", name, "--smoke", "--out", out, change)
+                ("toroid", "architectures[1].model.activation=tanh", "architectures[1].model"),
+                ("toroid", "trainings[0].name='-'", "trainings[0].name"),
+                ("repair-depth-width-norm", "matchings=[weigth_matching]", "matchings[0]"),
+                ("repair-depth-width-norm", "matchings=[weight_matching, weight_matching]", "matchings[1]"),
+                ("repair-depth-width-norm", "points=4", "odd"),
+                ("initialisation", "methods=[weigth_matching]", "methods[0]"),
+                ("initialisation", "learning_rates=[]", "learning_rates"),
+                ("initialisation", "learning_rates=[0.1, 0.05]", "learning_rates[1]"),
+                ("initialisation", "architectures[0].name=α", "architectures[0].name"),
+                ("initialisation", "architectures[0].epochs=2", "architectures[0].epochs"),
+                ("initialisation", "experiment.clients={algorithm: sgd, epochs: 1}", "experiment.clients"),
+                ("transport-width", "methods=[weight_matching, covariance_matchin]", "methods[1]"),
+                ("transport-width", "widths=[16, 8]", "widths[1]"),
+                ("transport-width", "trainings[1].name=''", "trainings[1].name"),
+                ("instability", "forks=[0.5, 0]", "forks[1]"),
+                ("rounds-to-one-valley", "pipelines=[mean, weigth_matching+mean]", "pipelines[1]"),
+                ("rounds-to-one-valley", "pipelines=[mean, toroid+mean] experiment.model.norm=batch", "pipelines[1]"),
+                ("rounds-to-one-valley", "experiment.server={}", "server.rounds"),
+                ("sign-alignment-federated", "experiment.clients.steps=5", "experiment.clients.steps"),
+                ("sign-consistency-vs-merge", "alignments=[weigth_matching]", "alignments[0]"),
+                ("sign-consistency-vs-merge", "experiment.clients.steps=5", "experiment.clients.steps")):
+            with self.subTest(study=name, changes=changes):
+                out = self.path("refused")
+                # a blank before a key parts two changes
+                refused = self.call("study", name, "--smoke", "--out", out, *re.split(r" (?=experiment\.)", changes))
                 self.assertEqual(refused.returncode, 2, refused.stderr)
                 self.assertIn(says, refused.stderr)
-                self.assertFalse(os.path.isdir(os.path.join(out, "models")) and os.listdir(os.path.join(out, "models")))
+                self.assertNotIn("internal error", refused.stderr)
+                self.assertFalse(os.path.exists(out))
+
+    def test_a_corrected_command_takes_the_same_folder(self):
+        command = ["study", "sign-consistency-vs-merge", "--smoke", "--out", self.path("signs")]
+        for ranks in (1, 2):
+            refused = self.call(*command, "alignments=[weigth_matching]", ranks=ranks)
+            self.assertEqual(refused.returncode, 2, refused.stderr)
+        self.succeed(*command, "alignments=[weight_matching]")
+
+    def test_what_is_wrong_with_a_configuration_is_said_with_its_place(self):
+        shown = self.succeed("study", "toroid", "--smoke", "--show").stdout
+        for text, size, says in (
+                ("quick: 3\n" + shown, ["--quick"], "own.yaml:1:1: quick: "),
+                (shown, ["--quick"], "own.yaml:1:1: the study's configuration has no section 'quick'"),
+                ("- toroid\n", [], "own.yaml:1:1: a study's configuration is a map"),
+                ("study: toroid\n", [], "own.yaml:1:1: ")):
+            with self.subTest(says=says):
+                own = self.write("own.yaml", text)
+                refused = self.call("study", "toroid", "--config", own, *size, "--show")
+                self.assertEqual(refused.returncode, 2, refused.stderr)
+                self.assertIn(says, refused.stderr)
+
+    def test_a_study_has_no_live_page(self):
+        """A token would stand in its folder and its report."""
+        for change, says in (("experiment.record.token=0123456789abcdef", "experiment.record.token"),
+                             ("experiment.record.serve=127.0.0.1:0", "experiment.record.serve"),
+                             ("trainings=[{name: own, set: [record.token=0123456789abcdef]}]", "record.token")):
+            with self.subTest(change=change):
+                out = self.path("served")
+                refused = self.call("study", "toroid", "--smoke", "--out", out, change)
+                self.assertEqual(refused.returncode, 2, refused.stderr)
+                self.assertIn(says + ": what a study trains has no live page", refused.stderr)
+                self.assertNotIn("0123456789abcdef", refused.stdout + refused.stderr)
+                self.assertFalse(os.path.exists(out))
 
     def test_rounds_have_a_default(self):
         """A configuration of one's own without `server.rounds` ends in no error after all federations."""

@@ -37,8 +37,8 @@ class Study {
     virtual ~Study() = default;
     /// The built-in configuration, the text of configs/studies/NAME.yaml.
     virtual std::string_view configuration() const = 0;
-    /// All of it, from the first model to the figures; cut into jobs, see Workbench. `options`: the resolved configuration.
-    /// Collective.
+    /// All of it, from the first model to the figures; cut into jobs, see Workbench. `options`: the resolved configuration;
+    /// UsageError, before the first job, for what cannot be done as it says. Collective.
     virtual Result conduct(const core::Value& options, Workbench& bench) const = 0;
 };
 using StudyRegistration = core::Registration<std::unique_ptr<Study>>;
@@ -58,10 +58,10 @@ core::Value study_config(const std::string& name, const StudyOptions& options);
 /// A new study by its name. UsageError for an unknown one, with the nearest name.
 std::unique_ptr<Study> make_study(const std::string& name);
 
-/// Conducts a study in `folder` and writes what it found there: `study.yaml` (resolved), `programs.json` (those
-/// that worked in it), `jobs/`, `models/`, `result.json`, `report.html`, `figures/`. A folder that holds the same study with the same configuration is gone on with; another one
-/// is a UsageError that says where they differ. What another program has computed there stands, with a warning and in the
-/// report. Collective; the same on every rank.
+/// Conducts a study in `folder` and writes what it found there: `study.yaml` (resolved), `programs.json` (those that worked
+/// in it), `jobs/`, `models/`, `result.json`, `report.html`, `figures/`; nothing before the first job. A folder that holds the
+/// same study with the same configuration is gone on with; another one is a UsageError that says where they differ. What
+/// another program has computed there stands, with a warning and in the report. Collective; the same on every rank.
 Result conduct(const std::string& name, const StudyOptions& options, const std::filesystem::path& folder,
                core::Communicator& communicator);
 

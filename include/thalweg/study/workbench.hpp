@@ -61,12 +61,15 @@ struct Training {
 /// ranks. The folder has to be one that all ranks see. Calls are collective unless they say otherwise.
 class Workbench {
   public:
-    Workbench(std::filesystem::path folder, core::Communicator& communicator, bool progress);
+    /// `begin` is called on rank 0 before the first job: nothing is written to the folder before that, and what the study's
+    /// configuration gets wrong has been refused by then.
+    Workbench(std::filesystem::path folder, core::Communicator& communicator, bool progress,
+              std::function<void()> begin = {});
     ~Workbench();
 
     /// Opens the data (once for all laboratories that have the same) and builds the model of `experiment` (the sections of a
     /// configuration file) with `overrides` (`key.path=value`). `samples`: the resolved section of a study, see
-    /// samples_option. UsageError.
+    /// samples_option. UsageError, for a live page too: see require_no_page.
     std::shared_ptr<const Laboratory> laboratory(const core::Value& experiment,
                                                  const std::vector<std::string>& overrides,
                                                  const core::Value& samples);
@@ -94,6 +97,7 @@ class Workbench {
     bool is_root() const { return communicator_.rank() == 0; }
 
   private:
+    void open_folder();
     Json train_one(const Training& training) const;
     std::filesystem::path model_path(const std::string& label) const;
     std::filesystem::path training_path(const std::string& label) const;
@@ -102,10 +106,15 @@ class Workbench {
     core::Communicator& communicator_;
     core::SelfCommunicator alone_;
     bool progress_;
+    std::function<void()> begin_;
     std::vector<std::pair<std::string, std::shared_ptr<const data::Dataset>>> datasets_;
 };
 
 /// `samples: {train, test, calibration}` of every study: how many are used; 0: all.
 core::Option samples_option();
+
+/// UsageError for `record.serve` or `record.token` among the sections of an experiment: what a study trains has no live page
+/// (nobody would find it, and two at once would want one port), and a token would be written down with the configuration.
+void require_no_page(const core::Value& experiment);
 
 }  // namespace thalweg::study

@@ -80,9 +80,14 @@ void add_study(CLI::App& program, Context& context) {
                         "key.path=value, replacing what the configuration says");
     command->add_option(
         "--out", arguments->out,
-        "folder for models, results and the report; one that holds the same study is gone on with");
-    auto* quick = command->add_flag("--quick", arguments->quick, "a small one: minutes");
-    command->add_flag("--smoke", arguments->smoke, "the smallest one: seconds; its numbers mean nothing")
+        "folder for models, results and the report, required but for --show; one that holds the same study "
+        "is gone on with");
+    auto* quick =
+        command->add_flag("--quick", arguments->quick,
+                          "a small one: minutes on two cores, where the full one takes from several "
+                          "minutes to hours");
+    command
+        ->add_flag("--smoke", arguments->smoke, "the smallest one: a few seconds; its numbers mean nothing")
         ->excludes(quick);
     command->add_option("--config", arguments->config,
                         "a configuration of your own instead of the built-in one");

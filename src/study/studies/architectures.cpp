@@ -1,5 +1,6 @@
 #include "architectures.hpp"
 
+#include "checks.hpp"
 #include "common.hpp"
 
 namespace thalweg::study {
@@ -21,6 +22,9 @@ core::Option architectures_option(const std::string& help) {
 
 Architecture open_architecture(const core::Value& item, const core::Value& options, Workbench& bench,
                                const std::vector<std::string>& overrides) {
+    require_name(item["name"]);
+    if (item.has("epochs") && steps_in(options) != nullptr)
+        item["epochs"].reject("this has no effect beside experiment.clients.steps; leave one of them out");
     std::vector<std::string> changes{assignment("model", item["model"])};
     if (item.has("lr")) changes.push_back(assignment("clients.algorithm.lr", item["lr"]));
     if (item.has("epochs")) changes.push_back(assignment("clients.epochs", item["epochs"]));

@@ -1,7 +1,6 @@
 #include "federated_run.hpp"
 
 #include <limits>
-#include <utility>
 
 #include "estimates.hpp"
 #include "thalweg/aggregator/stage.hpp"
@@ -22,10 +21,7 @@ std::vector<Json> run_federation(const federation::Experiment& experiment, const
                              "': " + error.message());
     std::vector<Json> lines;
     try {
-        // A run inside a study has no page: nobody would find it, and two at once would want one port.
-        auto quiet = experiment;
-        quiet.serve.clear();
-        federation::Federation federation(std::move(quiet), bench.alone(), laboratory.setting.dataset);
+        federation::Federation federation(experiment, bench.alone(), laboratory.setting.dataset);
         lines = federation.run({.folder = folder, .progress = false});
         if (!federation.is_complete())
             throw core::RunError("the run in '" + folder.string() + "' ended before its last round");
@@ -38,6 +34,11 @@ std::vector<Json> run_federation(const federation::Experiment& experiment, const
         }
     }
     return lines;
+}
+
+void require_runnable(const federation::Experiment& experiment, const Laboratory& laboratory,
+                      Workbench& bench) {
+    const federation::Federation federation(experiment, bench.alone(), laboratory.setting.dataset);
 }
 
 std::string fusion_assignment(const std::string& pipeline) {

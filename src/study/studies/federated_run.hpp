@@ -13,6 +13,11 @@ namespace thalweg::study {
 std::vector<Json> run_federation(const federation::Experiment& experiment, const Laboratory& laboratory,
                                  const std::string& label, Workbench& bench);
 
+/// UsageError where a federation could not begin: what its sections say fits neither the data nor the model. Found before the
+/// first of a study's federations, not between them. Not collective.
+void require_runnable(const federation::Experiment& experiment, const Laboratory& laboratory,
+                      Workbench& bench);
+
 /// `server.fusion=[…]` of a pipeline in the short form, `merge_many+mean+repair`. UsageError.
 std::string fusion_assignment(const std::string& pipeline);
 

@@ -3,12 +3,12 @@
 #include <limits>
 
 #include "architectures.hpp"
+#include "checks.hpp"
 #include "common.hpp"
 #include "estimates.hpp"
 #include "rows.hpp"
 #include "thalweg/aggregator/matching.hpp"
 #include "thalweg/analysis/measures.hpp"
-#include "thalweg/core/error.hpp"
 #include "thalweg/embedded/studies.hpp"
 #include "units.hpp"
 
@@ -49,6 +49,9 @@ class Initialisation final : public Study {
     std::string_view configuration() const override { return embedded::studies::initialisation_yaml; }
 
     Result conduct(const Value& options, Workbench& bench) const override {
+        for (const auto& method : options["methods"].items()) require_matching(method, options);
+        require_different(options["methods"]);
+        require_rising(options["learning_rates"]);
         const auto steps = steps_of(options);
         auto ways = train(options, steps, bench);
         for (auto& way : ways) measure(way, options, steps, bench);
@@ -73,20 +76,23 @@ class Initialisation final : public Study {
   private:
     /// The steps that are looked at, the last one of training at the end.
     static std::vector<std::int64_t> steps_of(const Value& options) {
-        const auto& last = options["experiment"]["clients"]["steps"];
-        if (last.is_null())
-            throw core::UsageError(
-                "the study initialisation counts in optimizer steps; give experiment.clients.steps instead "
-                "of "
-                "epochs");
+        const Value* last = steps_in(options);
+        if (last == nullptr) {
+            const Value& experiment = options["experiment"];
+            const Value* clients = experiment.find("clients");
+            (clients == nullptr ? experiment : *clients)
+                .reject(
+                    "the study initialisation counts in optimizer steps; give experiment.clients.steps "
+                    "instead of epochs");
+        }
         std::vector<std::int64_t> steps{0};
         for (const auto& item : options["steps"].items()) {
-            if (item.as_int() <= steps.back() || item.as_int() >= last.as_int())
-                item.reject("steps rise, and lie between 0 and experiment.clients.steps (" + last.as_text() +
+            if (item.as_int() <= steps.back() || item.as_int() >= last->as_int())
+                item.reject("steps rise, and lie between 0 and experiment.clients.steps (" + last->as_text() +
                             "), which are looked at in any case");
             steps.push_back(item.as_int());
         }
-        steps.push_back(last.as_int());
+        steps.push_back(last->as_int());
         return steps;
     }
 
@@ -389,7 +395,7 @@ const StudyRegistration initialisation_registration{
      .citation = paper,
      .options =
          {architectures_option("what is trained; others are compared with the first"),
-          core::numbers("learning_rates", "of the clients' algorithm, rising").above(0),
+          core::numbers("learning_rates", "of the clients' algorithm, rising").above(0).at_least_items(1),
           core::integer("pairs", "of each architecture and learning rate; no model is in two").at_least(2),
           core::integers("steps",
                          "of training, at which models are matched and averaged, beside 0 and "

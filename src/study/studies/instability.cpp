@@ -4,10 +4,10 @@
 #include <optional>
 
 #include "architectures.hpp"
+#include "checks.hpp"
 #include "common.hpp"
 #include "estimates.hpp"
 #include "thalweg/analysis/measures.hpp"
-#include "thalweg/core/error.hpp"
 #include "thalweg/embedded/studies.hpp"
 #include "units.hpp"
 
@@ -73,14 +73,6 @@ class Instability final : public Study {
     }
 
   private:
-    static void require_rising(const Value& forks) {
-        double last = -1;
-        for (const auto& fork : forks.items()) {
-            if (fork.as_number() <= last) fork.reject("the shares at which copies part rise");
-            last = fork.as_number();
-        }
-    }
-
     static std::vector<Trainings> train(const Value& options, Workbench& bench) {
         std::vector<Trainings> all;
         std::vector<Training> jobs;

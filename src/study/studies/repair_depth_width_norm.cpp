@@ -4,10 +4,10 @@
 #include <limits>
 #include <map>
 
+#include "checks.hpp"
 #include "common.hpp"
 #include "estimates.hpp"
 #include "folding.hpp"
-#include "thalweg/aggregator/matching.hpp"
 #include "thalweg/analysis/measures.hpp"
 #include "thalweg/analysis/paths.hpp"
 #include "thalweg/embedded/studies.hpp"
@@ -75,8 +75,8 @@ class RepairDepthWidthNorm final : public Study {
     }
 
     Result conduct(const Value& options, Workbench& bench) const override {
-        for (const auto& matching : options["matchings"].items())
-            aggregator::require_alignment_method(matching.as_text());
+        for (const auto& matching : options["matchings"].items()) require_matching(matching, options);
+        require_different(options["matchings"]);
         if (options["points"].as_int() % 2 == 0)
             options["points"].reject(
                 "an even number of points has none at the middle of the line; take an odd one");

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "checks.hpp"
 #include "common.hpp"
 #include "estimates.hpp"
 #include "federated_run.hpp"
@@ -104,7 +105,16 @@ class RoundsToOneValley final : public Study {
     Result conduct(const Value& options, Workbench& bench) const override {
         auto all = plan(options, bench);
         const auto rounds = static_cast<std::size_t>(all.front().experiments.front().rounds);
-        run(all, *bench.laboratory(options["experiment"], {}, options["samples"]), bench);
+        if (rounds < 2)
+            options["experiment"].reject(
+                "the study goes from round to round; give server.rounds of 2 or more");
+        const auto laboratory = bench.laboratory(options["experiment"], {}, options["samples"]);
+        core::collectively(bench.all(), [&] {
+            for (std::size_t i = 0; i < all.size(); ++i)
+                at_place(options["pipelines"].items()[i],
+                         [&] { require_runnable(all[i].experiments.front(), *laboratory, bench); });
+        });
+        run(all, *laboratory, bench);
         Result result;
         for (const auto& runs : all) add_valley_findings(runs, rounds, result);
         for (std::size_t i = 1; i < all.size(); ++i) add_comparison(all[i], all.front(), rounds, result);
@@ -130,9 +140,11 @@ class RoundsToOneValley final : public Study {
                 Runs runs{pipeline.as_text()};
                 for (std::int64_t i = 0; i < options["seeds"].as_int(); ++i) {
                     runs.labels.push_back(fmt::format("p{}-s{}", all.size(), i));
-                    runs.experiments.push_back(federation::make_experiment(
-                        options["experiment"],
-                        {"seed=" + std::to_string(seed * 1000 + i), fusion_assignment(runs.pipeline)}));
+                    runs.experiments.push_back(at_place(pipeline, [&] {
+                        return federation::make_experiment(
+                            options["experiment"],
+                            {"seed=" + std::to_string(seed * 1000 + i), fusion_assignment(runs.pipeline)});
+                    }));
                 }
                 all.push_back(std::move(runs));
             }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "checks.hpp"
 #include "common.hpp"
 #include "estimates.hpp"
 #include "federated_run.hpp"
@@ -46,7 +47,11 @@ class SignAlignmentFederated final : public Study {
     }
 
     Result conduct(const Value& options, Workbench& bench) const override {
+        require_epochs(options);
         const auto methods = methods_of(options);
+        if (methods.size() < 2)
+            options["objectives"].reject(
+                "there is nothing to set beside the first; give another objective, or server_signs");
         const auto experiments = experiments_of(methods, options, bench);
         const auto cells = run(methods, experiments, options, bench);
         Result result;
@@ -149,6 +154,10 @@ class SignAlignmentFederated final : public Study {
         }
         const auto lab =
             bench.laboratory(options["experiment"], {"data.partition.alpha=1"}, options["samples"]);
+        core::collectively(bench.all(), [&] {
+            for (std::size_t i = 0; i < experiments.size(); i += static_cast<std::size_t>(seeds))
+                require_runnable(experiments[i], *lab, bench);
+        });
         const auto results = bench.run("federations", labels, [&](std::size_t i) {
             const auto lines = run_federation(experiments[i], *lab, labels[i], bench);
             Json result = {{"accuracy", Json::array()}, {"signs", Json::array()}};
@@ -289,13 +298,9 @@ class SignAlignmentFederated final : public Study {
         for (const auto& cell : cells) figure.categories.push_back(cell.name());
         for (std::size_t method = 1; method < methods.size(); ++method) {
             report::Series series{.name = methods[method].name, .style = report::Series::Style::points};
-            for (std::size_t cell = 0; cell < cells.size(); ++cell) {
-                // Beside each other, so that error bars can be told apart.
-                const double aside =
-                    0.12 * (static_cast<double>(method) - 0.5 * static_cast<double>(methods.size()));
-                add_point(series, static_cast<double>(cell) + aside,
+            for (std::size_t cell = 0; cell < cells.size(); ++cell)
+                add_point(series, static_cast<double>(cell),
                           known_mean(differences_of(pick(cells[cell])[method], pick(cells[cell]).front())));
-            }
             figure.series.push_back(std::move(series));
         }
         figure.caption = "Minus " + methods.front().name +

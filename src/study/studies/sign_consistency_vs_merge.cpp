@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "checks.hpp"
 #include "common.hpp"
 #include "estimates.hpp"
 #include "rows.hpp"
-#include "thalweg/aggregator/matching.hpp"
 #include "thalweg/analysis/measures.hpp"
 #include "thalweg/embedded/studies.hpp"
 
@@ -46,8 +46,10 @@ class SignConsistencyVsMerge final : public Study {
 
     Result conduct(const Value& options, Workbench& bench) const override {
         for (const auto& alignment : options["alignments"].items()) {
-            if (alignment.as_text() != "none") aggregator::require_alignment_method(alignment.as_text());
+            if (alignment.as_text() != "none") require_matching(alignment, options);
         }
+        require_different(options["alignments"]);
+        require_epochs(options);
         for (const auto& initialisation : options["initialisations"].items()) {
             if (initialisation.as_text() != "shared" && initialisation.as_text() != "independent")
                 initialisation.reject("'" + initialisation.as_text() + "' is none of shared, independent");

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "architectures.hpp"
+#include "checks.hpp"
 #include "common.hpp"
 #include "estimates.hpp"
 #include "rows.hpp"
@@ -59,7 +60,8 @@ class Toroid final : public Study {
     std::string_view configuration() const override { return embedded::studies::toroid_yaml; }
 
     Result conduct(const Value& options, Workbench& bench) const override {
-        aggregator::require_alignment_method(options["matching"].as_text());
+        require_matching(options["matching"], options);
+        for (const auto& training : options["trainings"].items()) require_name(training["name"]);
         auto ways = train(options, bench);
         for (auto& way : ways) {
             measure_energy(way, options, bench);
@@ -104,6 +106,10 @@ class Toroid final : public Study {
                 std::vector<std::string> changes;
                 for (const auto& change : training["set"].items()) changes.push_back(change.as_text());
                 const auto architecture = open_architecture(item, options, bench, changes);
+                if (aggregator::Spheres(architecture.laboratory->graph()).units() == 0)
+                    item["model"].reject(
+                        "this model has no hidden units that can be rescaled, so that it cannot be "
+                        "normalised; take positively homogeneous activations (ReLU, leaky ReLU, PReLU)");
                 Way way{.name = architecture.name + ", " + training["name"].as_text(),
                         .architecture = architecture.name,
                         .laboratory = architecture.laboratory};

@@ -3,6 +3,7 @@
 #include <functional>
 #include <limits>
 
+#include "checks.hpp"
 #include "common.hpp"
 #include "estimates.hpp"
 #include "rows.hpp"
@@ -51,6 +52,10 @@ class TransportWidth final : public Study {
     std::string_view configuration() const override { return embedded::studies::transport_width_yaml; }
 
     Result conduct(const Value& options, Workbench& bench) const override {
+        for (const auto& method : options["methods"].items()) require_matching(method, options);
+        require_different(options["methods"]);
+        require_rising(options["widths"]);
+        for (const auto& training : options["trainings"].items()) require_name(training["name"]);
         auto cells = train(options, bench);
         for (auto& cell : cells) measure(cell, options, bench);
         Result result;

@@ -156,6 +156,19 @@ TEST_F(Figures, CsvHoldsEveryPoint) {
     EXPECT_THAT(text("surface.csv"), HasSubstr("0,2,4\n\n1,-1,2\n"));
 }
 
+TEST_F(Figures, CsvNamesTheCategoryOfEachPoint) {
+    write_figure(bars(), folder_);
+    EXPECT_EQ(text("bars.csv"),
+              "number,x,y,low,high,series,category\n"
+              "0,0,1,0.5,1.5,\"s\",\"one\"\n0,1,2,1,3,\"s\",\"two\"\n"
+              "1,0,2,,,\"t\",\"one\"\n1,1,1,,,\"t\",\"two\"\n");
+    for (const double x : {-0.12, 0.82, 2.0, nan}) {
+        Figure beside = bars();
+        beside.series[1].x[1] = x;
+        EXPECT_THROW(write_figure(beside, folder_), std::logic_error) << x;
+    }
+}
+
 TEST_F(Figures, StackedBarsStandOnEachOther) {
     Figure figure{.name = "stack", .title = "s", .stacked = true};
     figure.series.push_back({.name = "a", .x = {1, 2}, .y = {1, 2}, .style = Series::Style::bars});
