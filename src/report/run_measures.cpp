@@ -43,7 +43,8 @@ constexpr std::array drawings{Drawing{"barrier", 0, draw_barrier},
                               Drawing{"cka", 3, draw_cka},
                               Drawing{"support", 3, draw_support}};
 
-/// The options that the measure recorded under `name` had, but for those that say when it is made: `points 5, samples 2000.`
+/// The options that the measure recorded under `name` had: `Options: points 5, samples 2000.` Without those that say when it
+/// is made, and how many pairs are drawn, where chosen ones may stand in their place.
 std::string settings_of(const RunRecord& run, const std::string& name) {
     const auto found = std::find_if(run.kinds.begin(), run.kinds.end(),
                                     [&](const auto& kind) { return kind.first == name; });
@@ -52,8 +53,10 @@ std::string settings_of(const RunRecord& run, const std::string& name) {
         run.config["analysis"]["measures"].items()[static_cast<std::size_t>(found - run.kinds.begin())];
     std::string text;
     for (const auto& [key, value] : options.fields()) {
-        if (key == "kind" || key == "as" || key == "every" || key == "rounds" || value.is_null()) continue;
-        if (!text.empty()) text += ", ";
+        if (key == "kind" || key == "as" || key == "every" || key == "rounds" || key == "pairs" ||
+            value.is_null())
+            continue;
+        text += text.empty() ? "Options: " : ", ";
         text += words(key) + " " + core::to_flow(value);
     }
     return text.empty() ? text : text + ".";
