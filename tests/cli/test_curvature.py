@@ -210,6 +210,7 @@ class OnSmallData(Case):
             signs = json.loads(file.readline())["sign_consistency"]
         whole = lines[0][0]["sign_consistency"]
         self.assertIn("layers.0.weight", whole.pop("by_client")["0"])
+        self.assertEqual(set(whole.pop("by_pair")["0-1"]), {"before", "after"})
         self.assertEqual(signs, whole)
 
     def test_wrong_input_is_said(self):

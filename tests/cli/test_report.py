@@ -6,9 +6,12 @@ import json
 import os
 import shutil
 import struct
+import sys
 import unittest
 
 from support import Case, TINY
+
+sys.path.append("/usr/lib/python3/dist-packages")  # Debian's selenium and protobuf, whichever Python runs the tests
 
 EVERYTHING = TINY.replace("measures: [ladder, sign_consistency, barrier, variance_ratio]",
                           "measures: [ladder, {sign_consistency: {layers: true}}, barrier, variance_ratio, "
