@@ -119,7 +119,10 @@ std::vector<std::pair<std::int64_t, std::int64_t>> chosen_pairs(const core::Valu
         const auto second = has_line ? std::from_chars(first.ptr + 1, end, b) : first;
         if (!has_line || second.ec != std::errc() || second.ptr != end || a < 0 || b < 0 || a == b)
             item.reject("'" + text + "' is no pair of clients; write the ids of two clients as 0-3");
-        pairs.emplace_back(std::min(a, b), std::max(a, b));
+        const std::pair pair(std::min(a, b), std::max(a, b));
+        if (std::find(pairs.begin(), pairs.end(), pair) != pairs.end())
+            item.reject("the pair '" + text + "' stands in the list before; name each pair once");
+        pairs.push_back(pair);
     }
     return pairs;
 }

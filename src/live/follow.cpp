@@ -124,10 +124,16 @@ void Follower::look() {
     while (!core::interrupt_requested() && read_lines()) {
     }
     describe();
-    // A run on another machine, whose lock is not seen here, or a copy that is kept up to date.
-    elsewhere_ = is_free && (elsewhere_ || (was_free_ && grew_));
+    // A run on another machine, whose lock is not seen here, or a copy that is kept up to date. It counts as going on until
+    // many rounds' time has passed without one.
+    constexpr double patience_seconds = 120, patience_rounds = 20;
+    const auto now = std::chrono::steady_clock::now();
+    if (is_free && was_free_ && grew_) grew_elsewhere_ = now;
+    if (!is_free) grew_elsewhere_.reset();
+    const bool elsewhere = grew_elsewhere_ && std::chrono::duration<double>(now - *grew_elsewhere_).count() <
+                                                  std::max(patience_seconds, patience_rounds * seconds_);
     was_free_ = is_free;
-    publish(is_free && !elsewhere_ && described_);
+    publish(is_free && !elsewhere && described_);
 }
 
 /// `is_left`: a run began here, and nobody writes it any more.

@@ -22,8 +22,7 @@ namespace thalweg::record {
 namespace {
 
 constexpr double seconds_between_draws = 0.1;
-/// Of a log: nothing of what takes less, then a line a minute, and of long work one each time it took a tenth longer.
-constexpr double seconds_between_lines = 60.0;
+/// Of a log: of long work a line each time it took a tenth longer.
 constexpr double share_between_lines = 0.1;
 constexpr std::size_t most_accuracies = 40;
 
@@ -85,6 +84,7 @@ struct Progress::State final : Bar {
     double best = 0;
     double last_output = -1;  ///< negative: none yet
     double said_done = 0;     ///< in the last plain line
+    double seconds_between_lines = 0;
     std::string said_what;
 
     std::string text() const {
@@ -101,7 +101,9 @@ struct Progress::State final : Bar {
     }
 };
 
-Progress::Progress(bool enabled, std::int64_t total, std::string unit) : state_(std::make_unique<State>()) {
+Progress::Progress(bool enabled, std::int64_t total, std::string unit, double seconds_between_lines)
+    : state_(std::make_unique<State>()) {
+    state_->seconds_between_lines = seconds_between_lines;
     state_->enabled = enabled;
     state_->terminal = enabled && stderr_is_terminal();
     state_->utf8 = locale_is_utf8();
@@ -130,7 +132,7 @@ void Progress::update(double done, const std::string& what) {
         if (state_->last_output >= 0 && now - state_->last_output < seconds_between_draws) return;
         console.draw(*state_);
     } else {
-        const double silence = std::max(seconds_between_lines, share_between_lines * now);
+        const double silence = std::max(state_->seconds_between_lines, share_between_lines * now);
         if (now - std::max(state_->last_output, 0.0) < silence) return;
         // A line that says nothing new (a pause) would fill a log for as long as it lasts.
         if (state_->last_output >= 0 && state_->said_done == state_->done && state_->said_what == what)

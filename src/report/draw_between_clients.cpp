@@ -29,10 +29,11 @@ void chosen_pairs(Section& section, const RunRecord& run, Figure figure, const P
     const core::Value* chosen = analysis != nullptr && analysis->is_map() ? analysis->find("pairs") : nullptr;
     if (chosen == nullptr || chosen->items().empty()) return;
     constexpr std::size_t most_pairs = 12;
+    const char* const blank = figure.caption.empty() ? "" : " ";
     auto names = pairs_of(run, by_pair);
     if (names.size() > most_pairs) {
         figure.caption +=
-            fmt::format(" The first {} of {}; analysis.jsonl has all.", most_pairs, names.size());
+            fmt::format("{}The first {} of {}; analysis.jsonl has all.", blank, most_pairs, names.size());
         names.resize(most_pairs);
     }
     std::vector<std::pair<std::string, Path>> lines;
@@ -57,8 +58,8 @@ void curves_between(Section& section, const RunRecord& run, const Measure& measu
     const auto add = [&](const char* key, const std::string& label, double scale) {
         Figure figure{.name = std::string("between-clients-") + key,
                       .title = fmt::format("The line between clients' models, round {:.0f}: {}", round, key),
-                      .caption = fmt::format("Mean over {} pairs, from one client's model to the other's.",
-                                             pairs->size()),
+                      .caption = fmt::format("Mean over {} {}, from one client's model to the other's.",
+                                             pairs->size(), pairs->size() == 1 ? "pair" : "pairs"),
                       .x = {.label = "share of the way"},
                       .y = {.label = label}};
         for (const auto& [name, when] : {std::pair("as sent", "before"), std::pair("as aligned", "after")}) {

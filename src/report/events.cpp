@@ -70,7 +70,8 @@ struct Scalars {
         if (json.is_number() && tags.insert(tag).second) found.emplace_back(tag, json.get<double>());
         if (!json.is_object()) return;
         for (const auto& [name, value] : json.items()) {
-            if (name == "by_client") continue;  // a curve for every client and tensor is no curve to look at
+            // A curve for every client and tensor is no curve to look at, and pairs may be others in every round.
+            if (name == "by_client" || name == "by_pair") continue;
             collect(value, tag + "/" + name);
         }
     }

@@ -256,7 +256,7 @@ Section overlaid_measures(std::vector<RunRecord> runs, const std::vector<std::st
     }
     if (!left_out.empty())
         section.paragraphs.push_back(
-            "Left out here, and in the runs' own reports: " + core::join(left_out, "; ") + ".");
+            "Left out here, in analysis.jsonl of each run: " + core::join(left_out, "; ") + ".");
     return section;
 }
 

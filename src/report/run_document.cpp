@@ -417,8 +417,10 @@ Document read_result(const fs::path& path) {
     } catch (const core::RunError& error) {
         throw core::RunError(path.string() + ": " + error.what());
     } catch (const std::logic_error& error) {
-        throw core::RunError(path.string() + ": " + error.what() +
-                             "; it was not written by this program, or is damaged");
+        throw core::RunError(
+            path.string() + ": " + error.what() +
+            "; it was not written by this program, or is damaged. Run the command again that made the "
+            "folder; what a study has computed there is kept");
     }
 }
 

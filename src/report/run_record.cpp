@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/files.hpp"
@@ -90,6 +91,51 @@ class OfClients {
     Json last_{};
 };
 
+/// What there is of every pair: none of it but what is drawn, for it would fill the memory as well.
+class OfPairs {
+  public:
+    explicit OfPairs(const RunRecord& run) : run_(run) {
+        const core::Value* const analysis = run.config.is_map() ? run.config.find("analysis") : nullptr;
+        const core::Value* const pairs =
+            analysis != nullptr && analysis->is_map() ? analysis->find("pairs") : nullptr;
+        are_chosen_ = pairs != nullptr && !pairs->items().empty();
+    }
+    /// Of the round `index` of `measured`.
+    void thin(std::vector<std::pair<double, Json>>& measured, std::size_t index) {
+        for (auto& [name, measure] : measured[index].second.items()) {
+            if (!measure.is_object() || !measure.contains(key)) continue;
+            const std::string kind = kind_of(run_, name);
+            if (kind == "barrier") {
+                if (const auto before = last_.find(name); before != last_.end() && before->second != index)
+                    thin_barriers(measured[before->second].second[name]);
+                last_[name] = index;
+            } else if (kind != "sign_consistency" || !are_chosen_) {
+                measure.erase(key);
+            }
+        }
+    }
+
+  private:
+    static constexpr const char* key = "by_pair";
+
+    /// Of a round that is not the last: chosen pairs are drawn over rounds, the curves between them are not.
+    void thin_barriers(Json& measure) const {
+        if (!are_chosen_ || !measure[key].is_object()) {
+            measure.erase(key);
+            return;
+        }
+        for (auto& [name, pair] : measure[key].items()) {
+            for (const char* when : {"before", "after"}) {
+                if (record::json_at(pair, {when}).is_object()) pair[when].erase("curve");
+            }
+        }
+    }
+
+    const RunRecord& run_;
+    bool are_chosen_ = false;
+    std::map<std::string, std::size_t> last_{};  ///< of each barrier measure, the round that has it
+};
+
 double round_of(const Json& line, const fs::path& path) {
     const double round = number_at(line, {"round"});
     if (!std::isfinite(round))
@@ -149,6 +195,7 @@ RunRecord read_run(const fs::path& folder) {
         run.rounds.push_back(std::move(kept));
         if (!measures.empty()) run.measured.emplace_back(round, std::move(measures));
     });
+    OfPairs of_pairs(run);
     record::for_each_json_line(folder / "analysis.jsonl", [&](Json line) {
         const double round = round_of(line, folder / "analysis.jsonl");
         const auto same = [&](const auto& entry) { return entry.first == round; };
@@ -156,6 +203,7 @@ RunRecord read_run(const fs::path& folder) {
         if (found == run.measured.end()) found = run.measured.insert(found, {round, Json::object()});
         take_measures(line, found->second);
         for (auto& one : of_clients) one.take(round, found->second);
+        of_pairs.thin(run.measured, static_cast<std::size_t>(found - run.measured.begin()));
     });
     for (auto& one : of_clients) one.give_back(run.measured);
     std::stable_sort(run.measured.begin(), run.measured.end(),

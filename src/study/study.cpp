@@ -244,8 +244,10 @@ Result conduct(const std::string& name, const StudyOptions& options, const std::
         if (communicator.rank() == 0) goes_on = holds_this(config, folder);
     });
     // A configuration that the study itself refuses leaves no folder, which would be taken for that of another study.
-    Workbench bench(folder, communicator, options.progress,
-                    [&] { programs = open_folder(config, folder, goes_on); });
+    Workbench bench(folder, communicator, options.progress, [&] {
+        goes_on = holds_this(config, folder);  // again: another study may have begun there since
+        programs = open_folder(config, folder, goes_on);
+    });
     const Result result = make_study(name)->conduct(config, bench);
     core::collectively(communicator, [&] {
         if (communicator.rank() == 0) write_result(name, result, config, programs, folder);

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "thalweg/live/feed.hpp"
@@ -35,11 +37,12 @@ class Follower {
     std::uint64_t inode_ = 0;
     std::uint64_t offset_ = 0;
     std::int64_t line_ = 0;
-    std::int64_t last_ = 0;   ///< round
-    double seconds_ = 0;      ///< of the last rounds, each: a running mean
-    bool grew_ = false;       ///< in this look
-    bool was_free_ = false;   ///< nobody held the folder's lock at the last look
-    bool elsewhere_ = false;  ///< the record grows although nobody here holds the lock
+    std::int64_t last_ = 0;  ///< round
+    double seconds_ = 0;     ///< of the last rounds, each: a running mean
+    bool grew_ = false;      ///< in this look
+    bool was_free_ = false;  ///< nobody held the folder's lock at the last look
+    /// When the record last grew although nobody here holds the lock: it is written elsewhere, and for a while still.
+    std::optional<std::chrono::steady_clock::time_point> grew_elsewhere_{};
     std::string published_;
 };
 

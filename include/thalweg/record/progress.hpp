@@ -10,12 +10,13 @@ namespace thalweg::record {
 
 /// Progress on stderr. On a terminal a line that is rewritten at most ten times a second (bar, what, ETA), and below it,
 /// once there are accuracies, a small plot of the last ones. Elsewhere it is quiet: no word in the first minute, then a plain
-/// line a minute at most and each time the work took a tenth longer, and if there was one, a last one at `finish`. Where the locale is not UTF-8 it keeps to ASCII; colours only without NO_COLOR. Silent when `enabled` is false (other ranks).
-/// Safe to update from several threads. The time left is extrapolated from what was done since the first update, so
+/// line a minute at most and each time the work took a tenth longer, and if there was one, a last one at `finish`. Where the
+/// locale is not UTF-8 it keeps to ASCII; colours only without NO_COLOR. Silent when `enabled` is false (other ranks). Safe to update from several threads. The time left is extrapolated from what was done since the first update, so
 /// a resumed run does not count the rounds it did not compute.
 class Progress {
   public:
-    Progress(bool enabled, std::int64_t total, std::string unit);
+    /// `seconds_between_lines`: elsewhere than on a terminal, before the first and between two of them.
+    Progress(bool enabled, std::int64_t total, std::string unit, double seconds_between_lines = 60);
     /// Wipes the bar of a progress that was not finished (an error is about to be printed).
     ~Progress();
     Progress(const Progress&) = delete;

@@ -26,7 +26,8 @@ class EventFile {
 };
 
 /// What TensorBoard is shown of a round: test/accuracy, test/loss, train/loss, seconds/…, and every number of the measures
-/// under its names (sign_consistency/client_global), lists and `by_client` left out. `analysis` as in analysis.jsonl; may be empty.
+/// under its names (sign_consistency/client_global), lists, `by_client` and `by_pair` left out. `analysis` as in
+/// analysis.jsonl; may be empty.
 std::vector<std::pair<std::string, double>> round_scalars(const record::Json& line,
                                                           const record::Json& analysis);
 

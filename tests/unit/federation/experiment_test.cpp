@@ -75,6 +75,7 @@ TEST(Experiment, SaysWhatIsWrongAndWhere) {
     EXPECT_THAT(fault({"analysis.measures=[{ladder: {rounds: [0]}}]"}),
                 HasSubstr("analysis.measures[0].rounds"));
     EXPECT_THAT(fault({"analysis.pairs=[0-9]"}), HasSubstr("there is no client 9"));
+    EXPECT_THAT(fault({"analysis.pairs=[0-1, 1-0]"}), HasSubstr("the pair '1-0' stands in the list before"));
     for (const char* pair : {"1", "1-1", "1-x", "1-2-3", "-1-2"})
         EXPECT_THAT(fault({std::string("analysis.pairs=['") + pair + "']"}),
                     HasSubstr("is no pair of clients"))

@@ -120,6 +120,21 @@ TEST(Progress, ElsewhereThanOnATerminalShortWorkIsSilent) {
     EXPECT_EQ(text, "a line of its own\n");
 }
 
+TEST(Progress, LongWorkHasALineNowAndThenAndALastOne) {
+    constexpr double between = 0.05;
+    const std::string text = plain([&] {
+        Progress progress(true, 10, "round", between);
+        progress.update(1, "too early");
+        std::this_thread::sleep_for(std::chrono::duration<double>(2 * between));
+        progress.update(2, "clients");
+        progress.update(3, "too soon");
+        std::this_thread::sleep_for(std::chrono::duration<double>(2 * between));
+        progress.update(2, "clients");  // nothing new
+        progress.finish();
+    });
+    EXPECT_THAT(text, MatchesRegex("round 3/10 · clients[^\n]*\nround 10/10 · [^\n]+\n"));
+}
+
 TEST(Progress, OtherRanksAreSilent) {
     EXPECT_EQ(plain([] {
                   Progress progress(false, 10, "round");

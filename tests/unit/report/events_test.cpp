@@ -29,7 +29,7 @@ TEST(RoundScalars, AreNamedByTheirPlace) {
         R"({"round": 2, "cohort": [1], "train": {"loss": 0.5}, "test": {"loss": 1, "accuracy": 0.75},
             "seconds": {"total": 3}, "sign_consistency": {"client_global": 0.6}, "clients": [{"loss": 1}]})");
     const auto analysis = record::Json::parse(
-        R"({"round": 2, "sign_consistency": {"client_global": 0.6, "by_client": {"0": {"fc1.weight": 0.7}}},
+        R"({"round": 2, "sign_consistency": {"client_global": 0.6, "by_client": {"0": {"fc1.weight": 0.7}}, "by_pair": {"0-1": {"before": 0.5}}},
             "valley": {"lambdas": [0, 1], "asymmetry": null}})");
     using testing::Pair;
     EXPECT_THAT(round_scalars(line, analysis),
