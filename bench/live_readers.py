@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Round time with and without 50 slow readers at the live page.
 
-    bench/live_readers.py PROGRAM [--config configs/quickstart.yaml] [--pairs 5] [--readers 50] [--ranks 1] [key=value...]
+    bench/live_readers.py PROGRAM [--config configs/quickstart.yaml] [--runs 3] [--block 8] [--readers 50] [--ranks 1] [key=value...]
 
-Runs the configuration in pairs, with and without readers, the order alternating, so that what else the machine does falls on
-both alike. A reader asks for the event stream, has a small receive buffer and takes 64 bytes a second. Prints the median
-round time of each run, the ratio of the medians over all pairs with its range, and (of one rank) the processor time of the
-thread that trains and of the server's, which tell more than the clock on a machine that others use as well."""
+Within a run the readers come and go: they stay for a block of rounds, then there are none for as many, so that a run's own
+pace (where its memory lies, what else the machine does) falls on both alike. A block with readers is compared with the mean
+of the blocks before and after it, each block by the median of its rounds but the first, in which readers come or go. A reader
+asks for the event stream, has a small receive buffer and takes 64 bytes a second. Prints the median of the ratios with a
+95% interval (order statistics), and (of one rank) the processor time of the server's thread."""
 import argparse
 import json
+import math
 import os
 import re
 import socket
@@ -52,96 +54,136 @@ def slow_reader(port, ending, done, fates):
     fates.append(lost)
 
 
-def processor_seconds(process):
-    """Of the main thread and of the one that has the lowest priority; 0 for what is not to be seen."""
-    main, server = 0, 0
+def server_seconds(process):
+    """Processor time of the thread that has the lowest priority; 0 for what is not to be seen."""
     try:
         for task in os.listdir(f"/proc/{process}/task"):
             with open(f"/proc/{process}/task/{task}/stat", encoding="utf-8") as file:
                 fields = file.read().rsplit(")", 1)[1].split()
-            used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-            if int(task) == process:
-                main = used
-            elif int(fields[16]) == 19:
-                server = used
+            if int(fields[16]) == 19:
+                return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     except (OSError, IndexError):
         pass
-    return main, server
+    return 0
 
 
-def one_run(arguments, folder, readers):
+class Crowd:
+    """Readers that come and go together."""
+
+    def __init__(self, port, readers, ending):
+        self.port, self.readers, self.ending, self.threads, self.fates = port, readers, ending, [], []
+
+    def come(self):
+        self.done, self.fates = threading.Event(), []
+        self.threads = [threading.Thread(target=slow_reader, args=(self.port, self.ending, self.done, self.fates))
+                        for _ in range(self.readers)]
+        for thread in self.threads:
+            thread.start()
+
+    def go(self, run_ended=False):
+        """Whoever comes as the run ends finds nobody, and counts in no block."""
+        if not self.threads:
+            return
+        self.done.set()
+        for thread in self.threads:
+            thread.join()
+        self.threads = []
+        if run_ended:
+            return
+        lost = [fate for fate in self.fates if fate is not None]
+        if lost:
+            raise SystemExit(f"{len(lost)} of {self.readers} readers did not stay: {'; '.join(sorted(set(lost)))}")
+
+
+def written(folder):
+    try:
+        return len(rounds_of(folder))
+    except (OSError, ValueError, KeyError):  # not there yet, or a line that is being written
+        return None
+
+
+def one_run(arguments, folder):
+    """Seconds of each round, and of each whether readers were there from its beginning to its end."""
     launcher = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(arguments.ranks)] if arguments.ranks > 1 else []
     command = [*launcher, arguments.program, "run", arguments.config, *arguments.overrides, "record.serve=127.0.0.1:0",
                "--out", folder]
     environment = dict(os.environ, OMP_NUM_THREADS="1", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-    said = open(folder + ".err", "w+", encoding="utf-8")
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said)
-    done = threading.Event()
+    with open(folder + ".err", "w+", encoding="utf-8") as said:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said)
 
-    def ending():
-        # The server closes shortly before its process ends.
-        try:
-            return process.wait(2) is not None
-        except subprocess.TimeoutExpired:
-            return False
+        def ending():
+            # The server closes shortly before its process ends.
+            try:
+                return process.wait(2) is not None
+            except subprocess.TimeoutExpired:
+                return False
 
-    threads, fates = [], []
-    if readers:
-        port = None
-        while port is None and process.poll() is None:
-            with open(folder + ".err", encoding="utf-8") as file:
-                port = re.search(r"http://[^/]*:(\d+)/", file.read())
+        port, crowd, block, used = None, None, 0, 0
+        while process.poll() is None:
             time.sleep(0.02)
-        if port is not None:
-            threads = [threading.Thread(target=slow_reader, args=(int(port.group(1)), ending, done, fates)) for _ in range(readers)]
-        for thread in threads:
-            thread.start()
-    used = (0, 0)
-    while process.poll() is None:
-        used = max(used, processor_seconds(process.pid))
-        time.sleep(0.1)
-    code = process.returncode
-    done.set()
-    for thread in threads:
-        thread.join()
-    said.close()
-    if code != 0:
-        raise SystemExit(f"{' '.join(command)} ended with {code}; see {folder}.err")
-    lost = [fate for fate in fates if fate is not None]
-    if len(fates) < readers or lost:
-        raise SystemExit(f"only {len(fates) - len(lost)} of {readers} readers stayed to the end: "
-                         f"{'; '.join(sorted(set(lost))) or 'the live page was not found'}")
+            if port is None:
+                with open(folder + ".err", encoding="utf-8") as file:
+                    port = re.search(r"http://[^/]*:(\d+)/", file.read())
+                if port is not None:
+                    crowd = Crowd(int(port.group(1)), arguments.readers, ending)
+                continue
+            rounds = written(folder)
+            if rounds is None or rounds // arguments.block == block:
+                continue
+            block = rounds // arguments.block
+            used = max(used, server_seconds(process.pid))
+            if block % 2 == 1:
+                crowd.come()
+            else:
+                crowd.go()
+        if crowd is not None:
+            crowd.go(run_ended=True)
+    if process.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}; see {folder}.err")
     return rounds_of(folder), used
+
+
+def block_ratios(seconds, size):
+    medians = [statistics.median(seconds[i + 1:i + size]) for i in range(0, len(seconds) - size + 1, size)]
+    return [medians[i] / statistics.mean((medians[i - 1], medians[i + 1])) for i in range(1, len(medians) - 1, 2)]
+
+
+def interval(values):
+    """95% of the median, by order statistics; all there is where there are too few values for that."""
+    values, n = sorted(values), len(values)
+    below, k = 0.0, 0
+    while below + math.comb(n, k) / 2**n <= 0.025:
+        below += math.comb(n, k) / 2**n
+        k += 1
+    return values[max(k - 1, 0)], values[n - max(k, 1)]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("--config", default=os.path.join(os.path.dirname(__file__), "../configs/quickstart.yaml"))
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--block", type=int, default=8, help="rounds with, then without readers; 3 or more")
     parser.add_argument("--readers", type=int, default=50)
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
-    ratios, all_without, all_with = [], [], []
-    used = {0: [], arguments.readers: []}
+    if arguments.block < 3:
+        parser.error("a block has 3 rounds or more")
+    ratios = []
     with tempfile.TemporaryDirectory(prefix="thalweg-readers-") as folder:
-        for pair in range(arguments.pairs):
-            medians = {}
-            for readers in ((0, arguments.readers) if pair % 2 == 0 else (arguments.readers, 0)):
-                rounds, seconds = one_run(arguments, os.path.join(folder, f"{pair}-{readers}"), readers)
-                used[readers].append(seconds)
-                medians[readers] = statistics.median(rounds)
-                (all_with if readers else all_without).extend(rounds)
-            ratios.append(medians[arguments.readers] / medians[0])
-            print(f"pair {pair + 1}: without {medians[0]:.4f} s, with {arguments.readers} readers "
-                  f"{medians[arguments.readers]:.4f} s, ratio {ratios[-1]:.4f}", flush=True)
-    print(f"median of the pairs' ratios {statistics.median(ratios):.4f} (from {min(ratios):.4f} to {max(ratios):.4f}); "
-          f"median of all rounds {statistics.median(all_without):.4f} s without, {statistics.median(all_with):.4f} s with, "
-          f"ratio {statistics.median(all_with) / statistics.median(all_without):.4f}")
-    for readers, name in ((0, "without"), (arguments.readers, "with")):
-        trained, served = (statistics.median(column) for column in zip(*used[readers]))
-        print(f"processor time {name} readers: training {trained:.2f} s, server {served:.2f} s")
+        for run in range(arguments.runs):
+            seconds, used = one_run(arguments, os.path.join(folder, str(run)))
+            found = block_ratios(seconds, arguments.block)
+            ratios += found
+            print(f"run {run + 1}: {len(seconds)} rounds, median {statistics.median(seconds):.4f} s; {len(found)} blocks with readers"
+                  + (f", median ratio {statistics.median(found):.4f}" if found else "")
+                  + (f"; the server's thread took {used:.2f} s" if arguments.ranks == 1 else ""), flush=True)
+    if not ratios:
+        raise SystemExit(f"too few rounds: three blocks of {arguments.block} are the least (server.rounds={6 * arguments.block})")
+    low, high = interval(ratios)
+    print(f"round time with {arguments.readers} readers ÷ without, {len(ratios)} blocks: median {statistics.median(ratios):.4f} "
+          f"[{low:.4f}, {high:.4f}]")
 
 
 if __name__ == "__main__":
