@@ -103,7 +103,7 @@ def written(folder):
 
 
 def one_run(arguments, folder):
-    """Seconds of each round, and of each whether readers were there from its beginning to its end."""
+    """Seconds of each round, and the processor time of the server's thread. Readers come with every second block."""
     launcher = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(arguments.ranks)] if arguments.ranks > 1 else []
     command = [*launcher, arguments.program, "run", arguments.config, *arguments.overrides, "record.serve=127.0.0.1:0",
                "--out", folder]
