@@ -5,7 +5,7 @@
 #include "thalweg/clients/training.hpp"
 
 /// What every registered algorithm, objective and schedule must do.
-namespace thalweg::testing {
+namespace thalweg::testing::clients_test {
 namespace {
 
 constexpr std::size_t size = 67;  // not a multiple of any vector's width
@@ -176,4 +176,4 @@ INSTANTIATE_TEST_SUITE_P(Registered, ScheduleContract, ::testing::ValuesIn(cases
                          plugin_case_name);
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::clients_test

@@ -8,7 +8,7 @@
 #include "thalweg/data/partition.hpp"
 
 /// What every registered data set and partitioner must do.
-namespace thalweg::testing {
+namespace thalweg::testing::data_test {
 namespace {
 
 using SampleSetPtr = std::shared_ptr<const data::SampleSet>;
@@ -201,4 +201,4 @@ INSTANTIATE_TEST_SUITE_P(Registered, PartitionerContract, ::testing::ValuesIn(ca
                          plugin_case_name);
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::data_test

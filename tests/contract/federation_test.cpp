@@ -10,7 +10,7 @@
 #include "unit/support/thread_communicator.hpp"
 
 /// What every registered sampler and measure must do.
-namespace thalweg::testing {
+namespace thalweg::testing::federation_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -131,4 +131,4 @@ INSTANTIATE_TEST_SUITE_P(Registered, MeasureContract, ::testing::ValuesIn(cases_
                          plugin_case_name);
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::federation_test

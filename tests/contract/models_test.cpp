@@ -8,7 +8,7 @@
 #include "unit/symmetry/fixture.hpp"
 
 /// What every registered model must do, on small images, or on windows of symbols.
-namespace thalweg::testing {
+namespace thalweg::testing::models_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -120,4 +120,4 @@ TEST_P(ModelContract, InitialValuesAreAFunctionOfTheSeed) {
 INSTANTIATE_TEST_SUITE_P(Registered, ModelContract, ::testing::ValuesIn(cases_of("model")), plugin_case_name);
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::models_test

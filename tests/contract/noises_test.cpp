@@ -6,7 +6,7 @@
 #include "thalweg/analysis/valley.hpp"
 
 // What every noise must do, by itself and as a valley's direction.
-namespace thalweg::testing {
+namespace thalweg::testing::noises_test {
 namespace {
 
 using analysis::Noise;
@@ -91,4 +91,4 @@ TEST_P(NoiseContract, DoesNotWriteIntoTheModel) {
 INSTANTIATE_TEST_SUITE_P(Registered, NoiseContract, ::testing::ValuesIn(cases_of("noise")), plugin_case_name);
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::noises_test

@@ -5,7 +5,7 @@
 #include "unit/aggregator/fusion_fixture.hpp"
 
 /// What every registered server optimizer must do with its default options.
-namespace thalweg::testing {
+namespace thalweg::testing::server_optimizers_test {
 namespace {
 
 using aggregator::ServerOptimizer;
@@ -59,4 +59,4 @@ INSTANTIATE_TEST_SUITE_P(Registered, ServerOptimizerContract, ::testing::ValuesI
                          [](const auto& info) { return info.param; });
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::server_optimizers_test

@@ -8,7 +8,7 @@
 
 /// What every registered stage must do, with its default options, with every value of every choice and every switch. A
 /// new stage is tested here without a line about it.
-namespace thalweg::testing {
+namespace thalweg::testing::stages_test {
 namespace {
 
 struct Case {
@@ -477,4 +477,4 @@ INSTANTIATE_TEST_SUITE_P(Registered, StageOnItsOwn, ::testing::ValuesIn(cases_on
 INSTANTIATE_TEST_SUITE_P(Registered, StageNeeds, ::testing::ValuesIn(cases_on_two()), case_name);
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::stages_test

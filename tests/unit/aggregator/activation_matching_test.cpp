@@ -8,7 +8,7 @@
 #include "thalweg/aggregator/matching.hpp"
 #include "thalweg/core/error.hpp"
 
-namespace thalweg::aggregator {
+namespace thalweg::aggregator::activation_matching_test {
 namespace {
 
 using testing::make_graph;
@@ -141,4 +141,4 @@ TEST(ActivationMatching, RefusesGainsThatTheMachineCannotHold) {
 }
 
 }  // namespace
-}  // namespace thalweg::aggregator
+}  // namespace thalweg::aggregator::activation_matching_test

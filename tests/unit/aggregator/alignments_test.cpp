@@ -5,7 +5,7 @@
 #include "thalweg/core/error.hpp"
 #include "unit/aggregator/fusion_fixture.hpp"
 
-namespace thalweg::testing {
+namespace thalweg::testing::alignments_test {
 namespace {
 
 using namespace aggregator;
@@ -196,4 +196,4 @@ TEST(Align, TakesOptionsAndNamesTheMethodsThereAre) {
 }
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::alignments_test

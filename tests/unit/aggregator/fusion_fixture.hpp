@@ -222,6 +222,17 @@ struct Fused {
         architecture{};  ///< of the merged model; nullptr: the round's
 };
 
+/// What the last stage that has a note of this name wrote there.
+inline double note(const Fused& fused, const std::string& name) {
+    for (auto report = fused.reports.rbegin(); report != fused.reports.rend(); ++report) {
+        for (const auto& [key, value] : report->notes) {
+            if (key == name) return value;
+        }
+    }
+    ADD_FAILURE() << "no note " << name;
+    return -1;
+}
+
 /// The same pointer for the same architecture.
 inline std::shared_ptr<const model::ModelGraph> graph_handle(const aggregator::Architecture& architecture) {
     return {std::shared_ptr<const void>(), &architecture.graph};

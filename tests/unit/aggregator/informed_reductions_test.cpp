@@ -4,7 +4,7 @@
 #include "thalweg/model/interpreter.hpp"
 #include "unit/aggregator/fusion_fixture.hpp"
 
-namespace thalweg::testing {
+namespace thalweg::testing::informed_reductions_test {
 namespace {
 
 /// The empirical Fisher diagonal, a sample at a time, the plain way.
@@ -103,4 +103,4 @@ TEST(RegMean, TreatsConvolutionsByTheirPatches) {
 }
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::informed_reductions_test

@@ -11,7 +11,7 @@
 #include "fusion_fixture.hpp"
 #include "thalweg/aggregator/matching.hpp"
 
-namespace thalweg::aggregator {
+namespace thalweg::aggregator::kept_gains_test {
 namespace {
 
 using symmetry::AxisUse;
@@ -215,4 +215,4 @@ TEST(KeptGains, AreNotForWhatLiesInBlocks) {
 }
 
 }  // namespace
-}  // namespace thalweg::aggregator
+}  // namespace thalweg::aggregator::kept_gains_test

@@ -8,7 +8,7 @@
 #include "fusion_fixture.hpp"
 #include "thalweg/aggregator/matching.hpp"
 
-namespace thalweg::aggregator {
+namespace thalweg::aggregator::matching_from_start_test {
 namespace {
 
 using symmetry::compose;
@@ -165,4 +165,4 @@ TEST(MatchingFromStart, TheStartMovesWithTheTrainedModel) {
 }
 
 }  // namespace
-}  // namespace thalweg::aggregator
+}  // namespace thalweg::aggregator::matching_from_start_test

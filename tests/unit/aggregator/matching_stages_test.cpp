@@ -6,7 +6,7 @@
 #include "fusion_fixture.hpp"
 #include "thalweg/aggregator/matching.hpp"
 
-namespace thalweg::aggregator {
+namespace thalweg::aggregator::matching_stages_test {
 namespace {
 
 using testing::make_round;
@@ -129,4 +129,4 @@ TEST(MatchingStages, SayWhatTheyDo) {
 }
 
 }  // namespace
-}  // namespace thalweg::aggregator
+}  // namespace thalweg::aggregator::matching_stages_test

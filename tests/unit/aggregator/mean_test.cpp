@@ -5,7 +5,7 @@
 #include "thalweg/core/error.hpp"
 #include "unit/aggregator/fusion_fixture.hpp"
 
-namespace thalweg::testing {
+namespace thalweg::testing::mean_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -168,4 +168,4 @@ TEST(Weights, GoBySamplesOrAreAllAlike) {
 }
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::mean_test

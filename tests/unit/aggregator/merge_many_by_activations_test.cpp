@@ -6,7 +6,7 @@
 #include "fusion_fixture.hpp"
 #include "thalweg/aggregator/matching.hpp"
 
-namespace thalweg::aggregator {
+namespace thalweg::aggregator::merge_many_by_activations_test {
 namespace {
 
 /// Every rank's elements, which must be the same.
@@ -105,4 +105,4 @@ TEST(MergeManyByActivations, OfTwoModelsIsActivationMatching) {
 }
 
 }  // namespace
-}  // namespace thalweg::aggregator
+}  // namespace thalweg::aggregator::merge_many_by_activations_test

@@ -4,7 +4,7 @@
 #include "fusion_fixture.hpp"
 #include "thalweg/aggregator/matching.hpp"
 
-namespace thalweg::aggregator {
+namespace thalweg::aggregator::merge_many_test {
 namespace {
 
 using testing::make_graph;
@@ -101,4 +101,4 @@ TEST(MergeMany, AModelThatIsAllTheWeightStaysAsItIs) {
 }
 
 }  // namespace
-}  // namespace thalweg::aggregator
+}  // namespace thalweg::aggregator::merge_many_test

@@ -5,7 +5,7 @@
 #include "thalweg/core/error.hpp"
 #include "unit/aggregator/fusion_fixture.hpp"
 
-namespace thalweg::testing {
+namespace thalweg::testing::pipeline_test {
 namespace {
 
 using aggregator::Pipeline;
@@ -246,4 +246,4 @@ TEST(CheckUpdates, FindsWhatDoesNotFit) {
 }
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::pipeline_test

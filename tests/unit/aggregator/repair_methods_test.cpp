@@ -6,7 +6,7 @@
 #include "thalweg/core/error.hpp"
 #include "unit/aggregator/fusion_fixture.hpp"
 
-namespace thalweg::testing {
+namespace thalweg::testing::repair_methods_test {
 namespace {
 
 using namespace aggregator;
@@ -143,4 +143,4 @@ TEST(Repair, SaysHowManySamplesItsStatisticsAreOf) {
 }
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::repair_methods_test

@@ -3,7 +3,7 @@
 #include "thalweg/core/error.hpp"
 #include "unit/aggregator/fusion_fixture.hpp"
 
-namespace thalweg::testing {
+namespace thalweg::testing::repair_test {
 namespace {
 
 using aggregator::RepairOptions;
@@ -39,14 +39,6 @@ std::pair<double, double> errors_of(const Round& round, const model::Parameters&
     const auto [mean, variance] = channel_moments(round.graph, merged, x, operation);
     return {(variance.sqrt() / wanted.deviation - 1).abs().max().item<double>(),
             ((mean - wanted.mean) / wanted.deviation).abs().max().item<double>()};
-}
-
-double note(const Fused& fused, const std::string& name) {
-    for (const auto& [key, value] : fused.reports.back().notes) {
-        if (key == name) return value;
-    }
-    ADD_FAILURE() << "no note " << name;
-    return -1;
 }
 
 TEST(Repair, GivesEveryChannelTheClientsMeanAndDeviation) {
@@ -264,4 +256,4 @@ TEST(ResetBatchNorm, HasNothingToDoWithoutBatchNorms) {
 }
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::repair_test

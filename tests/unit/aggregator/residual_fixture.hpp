@@ -108,14 +108,6 @@ inline Moments wanted_at(const Round& round, int value, const std::function<at::
     return wanted;
 }
 
-inline double note(const Fused& fused, const std::string& name) {
-    for (const auto& [key, value] : fused.reports.back().notes) {
-        if (key == name) return value;
-    }
-    ADD_FAILURE() << "no note " << name;
-    return -1;
-}
-
 /// How many channels have a deviation that is off by more than 2%, or a mean by more than 2% of a deviation.
 struct Off {
     std::int64_t deviations, means;

@@ -1,6 +1,6 @@
 #include "unit/aggregator/residual_fixture.hpp"
 
-namespace thalweg::testing {
+namespace thalweg::testing::residual_repair_test {
 namespace {
 
 const std::string residual = "mean+repair(residual=true)", plain = "mean+repair(residual=false)";
@@ -290,4 +290,4 @@ TEST(MomentPoint, OfASumIsWhereItsAddendsHaveTheirChannels) {
 }
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::residual_repair_test

@@ -7,7 +7,7 @@
 #include "thalweg/core/error.hpp"
 #include "unit/aggregator/fusion_fixture.hpp"
 
-namespace thalweg::testing {
+namespace thalweg::testing::robust_reductions_test {
 namespace {
 
 /// All models as rows, in double: [clients, layout.size()].
@@ -15,14 +15,6 @@ at::Tensor stacked(const Round& round) {
     std::vector<at::Tensor> rows;
     for (const auto& update : round.updates) rows.push_back(update.parameters.values.to(at::kDouble));
     return at::stack(rows);
-}
-
-double note(const Fused& fused, const std::string& name) {
-    for (const auto& [key, value] : fused.reports.back().notes) {
-        if (key == name) return value;
-    }
-    ADD_FAILURE() << "no note " << name;
-    return 0;
 }
 
 /// Clients that agree up to noise of deviation 0.02; the last `corrupted` of them send something else.
@@ -188,4 +180,4 @@ TEST(Attack, CorruptsWhomItNamesAndNobodyElse) {
 }
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::robust_reductions_test

@@ -7,7 +7,7 @@
 #include "thalweg/core/error.hpp"
 #include "unit/aggregator/fusion_fixture.hpp"
 
-namespace thalweg::testing {
+namespace thalweg::testing::server_optimizers_test {
 namespace {
 
 std::unique_ptr<aggregator::ServerOptimizer> make(const std::string& yaml) {
@@ -102,4 +102,4 @@ TEST(ServerOptimizers, RefuseAnothersMemory) {
 }
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::server_optimizers_test

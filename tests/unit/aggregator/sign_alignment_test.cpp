@@ -1,6 +1,6 @@
 #include "unit/aggregator/fusion_fixture.hpp"
 
-namespace thalweg::testing {
+namespace thalweg::testing::sign_alignment_test {
 namespace {
 
 /// A model of four coordinates: weight [2, 1], bias [2].
@@ -28,14 +28,6 @@ std::vector<bool> mask_of(const Fused& fused, std::size_t k) {
 
 std::vector<float> values_of(const at::Tensor& values) {
     return {values.data_ptr<float>(), values.data_ptr<float>() + values.numel()};
-}
-
-double note(const Fused& fused, const std::string& name) {
-    for (const auto& [key, value] : fused.reports.front().notes) {
-        if (key == name) return value;
-    }
-    ADD_FAILURE() << "no note " << name;
-    return 0;
 }
 
 //                                        two against one   large one   zero   tie with (1, 1, 2)
@@ -149,4 +141,4 @@ TEST(SignAlignment, AgreesWithASlowReferenceOnRealShapes) {
 }
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::sign_alignment_test

@@ -5,7 +5,7 @@
 #include "thalweg/aggregator/matching.hpp"
 #include "unit/aggregator/fusion_fixture.hpp"
 
-namespace thalweg::testing {
+namespace thalweg::testing::soft_permutation_test {
 namespace {
 
 using aggregator::SoftPermutations;
@@ -110,4 +110,4 @@ TEST(Sinkhorn, GradientIsTheDifferenceQuotientAtTheFixedPoint) {
 }
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::soft_permutation_test

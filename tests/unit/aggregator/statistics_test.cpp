@@ -6,7 +6,7 @@
 #include "thalweg/core/error.hpp"
 #include "unit/aggregator/fusion_fixture.hpp"
 
-namespace thalweg::testing {
+namespace thalweg::testing::statistics_test {
 namespace {
 
 using aggregator::ChannelMoments;
@@ -160,4 +160,4 @@ TEST(Statistics, SayWhenThereAreNoSamples) {
 }
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::statistics_test

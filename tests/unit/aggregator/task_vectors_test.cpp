@@ -6,7 +6,7 @@
 #include "thalweg/core/error.hpp"
 #include "unit/aggregator/fusion_fixture.hpp"
 
-namespace thalweg::testing {
+namespace thalweg::testing::task_vectors_test {
 namespace {
 
 /// TIES entry by entry, as the paper says it.
@@ -122,4 +122,4 @@ TEST(LayerwiseMean, RefusesLayersThatAreNotThere) {
 }
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::task_vectors_test

@@ -6,7 +6,7 @@
 #include "thalweg/core/error.hpp"
 #include "unit/aggregator/fusion_fixture.hpp"
 
-namespace thalweg::testing {
+namespace thalweg::testing::toroid_test {
 namespace {
 
 using aggregator::Spheres;
@@ -125,4 +125,4 @@ TEST(Toroid, SaysWhereNothingCanBeRescaled) {
 }
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::toroid_test

@@ -10,7 +10,7 @@
 #include "thalweg/aggregator/matching.hpp"
 #include "thalweg/core/error.hpp"
 
-namespace thalweg::aggregator {
+namespace thalweg::aggregator::weight_matching_test {
 namespace {
 
 using symmetry::Permutation;
@@ -329,4 +329,4 @@ TEST(WeightMatching, RefusesGainsThatTheMachineCannotHold) {
 }
 
 }  // namespace
-}  // namespace thalweg::aggregator
+}  // namespace thalweg::aggregator::weight_matching_test

@@ -4,7 +4,7 @@
 #include "thalweg/core/error.hpp"
 #include "unit/aggregator/fusion_fixture.hpp"
 
-namespace thalweg::testing {
+namespace thalweg::testing::widths_test {
 namespace {
 
 model::ModelGraph mlp_of(const std::vector<std::int64_t>& hidden) {
@@ -162,4 +162,4 @@ TEST(MatchedAveraging, NeedsRoomForTheWidestClient) {
 }
 
 }  // namespace
-}  // namespace thalweg::testing
+}  // namespace thalweg::testing::widths_test

@@ -13,7 +13,7 @@
 #include "unit/support/memory_samples.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::analysis {
+namespace thalweg::analysis::cka_test {
 namespace {
 
 using thalweg::testing::mlp;
@@ -137,4 +137,4 @@ TEST(Cka, SaysWhatIsWrong) {
 }
 
 }  // namespace
-}  // namespace thalweg::analysis
+}  // namespace thalweg::analysis::cka_test

@@ -11,7 +11,7 @@
 #include "unit/support/memory_samples.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::analysis {
+namespace thalweg::analysis::curve_test {
 namespace {
 
 using ::testing::Each;
@@ -253,4 +253,4 @@ TEST(LinearCurve, SaysWhatIsWrongOnEveryRank) {
 }
 
 }  // namespace
-}  // namespace thalweg::analysis
+}  // namespace thalweg::analysis::curve_test

@@ -8,7 +8,7 @@
 #include "unit/clients/helpers.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::analysis {
+namespace thalweg::analysis::deviation_ratio_test {
 namespace {
 
 using thalweg::testing::run_ranks;
@@ -126,4 +126,4 @@ TEST(DeviationRatio, LeavesOutWhatIsConstantInAllEnds) {
 }
 
 }  // namespace
-}  // namespace thalweg::analysis
+}  // namespace thalweg::analysis::deviation_ratio_test

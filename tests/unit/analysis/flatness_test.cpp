@@ -11,7 +11,7 @@
 #include "unit/support/memory_samples.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::analysis {
+namespace thalweg::analysis::flatness_test {
 namespace {
 
 using thalweg::testing::linear_model;
@@ -75,4 +75,4 @@ TEST(LocalEnergy, SaysWhatIsWrong) {
 }
 
 }  // namespace
-}  // namespace thalweg::analysis
+}  // namespace thalweg::analysis::flatness_test

@@ -14,7 +14,7 @@
 #include "unit/support/memory_samples.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::analysis {
+namespace thalweg::analysis::hessian_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -238,4 +238,4 @@ TEST(Hessian, SaysWhatIsWrong) {
 }
 
 }  // namespace
-}  // namespace thalweg::analysis
+}  // namespace thalweg::analysis::hessian_test

@@ -13,7 +13,7 @@
 #include "unit/support/memory_samples.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::analysis {
+namespace thalweg::analysis::paths_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -357,4 +357,4 @@ TEST(RelativeReduction, IsTheShareThatIsGone) {
 }
 
 }  // namespace
-}  // namespace thalweg::analysis
+}  // namespace thalweg::analysis::paths_test

@@ -8,7 +8,7 @@
 #include "thalweg/analysis/measures.hpp"
 #include "thalweg/core/error.hpp"
 
-namespace thalweg::analysis {
+namespace thalweg::analysis::sign_consistency_test {
 namespace {
 
 using thalweg::testing::linear_model;
@@ -138,4 +138,4 @@ TEST(SignConsistency, OfDifferentArchitecturesIsAnError) {
 }
 
 }  // namespace
-}  // namespace thalweg::analysis
+}  // namespace thalweg::analysis::sign_consistency_test

@@ -11,7 +11,7 @@
 #include "unit/support/memory_samples.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::analysis {
+namespace thalweg::analysis::support_test {
 namespace {
 
 using thalweg::testing::mlp;
@@ -131,4 +131,4 @@ TEST(Support, NeedsTwoSamplesOfTheModelsShape) {
 }
 
 }  // namespace
-}  // namespace thalweg::analysis
+}  // namespace thalweg::analysis::support_test

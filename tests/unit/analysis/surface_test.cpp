@@ -11,7 +11,7 @@
 #include "unit/support/memory_samples.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::analysis {
+namespace thalweg::analysis::surface_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -154,4 +154,4 @@ TEST(Surface, RefusesWhatMakesNoGrid) {
 }
 
 }  // namespace
-}  // namespace thalweg::analysis
+}  // namespace thalweg::analysis::surface_test

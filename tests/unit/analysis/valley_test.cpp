@@ -11,7 +11,7 @@
 #include "unit/support/memory_samples.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::analysis {
+namespace thalweg::analysis::valley_test {
 namespace {
 
 using ::testing::Each;
@@ -284,4 +284,4 @@ TEST(Valley, SaysWhatIsWrongOnEveryRank) {
 }
 
 }  // namespace
-}  // namespace thalweg::analysis
+}  // namespace thalweg::analysis::valley_test

@@ -6,7 +6,7 @@
 #include "unit/support/memory_samples.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::analysis {
+namespace thalweg::analysis::variance_ratio_test {
 namespace {
 
 using thalweg::testing::mlp;
@@ -88,4 +88,4 @@ TEST(VarianceRatio, LooksAtAllAffineLayersButTheClassifier) {
 }
 
 }  // namespace
-}  // namespace thalweg::analysis
+}  // namespace thalweg::analysis::variance_ratio_test

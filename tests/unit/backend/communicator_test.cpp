@@ -4,7 +4,7 @@
 #include "unit/support/communicator_contract.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg {
+namespace thalweg::communicator_test {
 namespace {
 
 TEST(Communicator, SelfKeepsTheContract) {
@@ -20,4 +20,4 @@ TEST(Communicator, ThreadsKeepTheContract) {
 }
 
 }  // namespace
-}  // namespace thalweg
+}  // namespace thalweg::communicator_test

@@ -5,7 +5,7 @@
 #include "thalweg/backend/backend.hpp"
 #include "thalweg/core/error.hpp"
 
-namespace thalweg::backend {
+namespace thalweg::backend::failure_test {
 namespace {
 
 /// The error after a journey to another rank.
@@ -45,4 +45,4 @@ TEST(MakeBackend, IsSerialWithoutAnMpiLauncher) {
 }
 
 }  // namespace
-}  // namespace thalweg::backend
+}  // namespace thalweg::backend::failure_test

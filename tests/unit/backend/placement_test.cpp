@@ -6,7 +6,7 @@
 #include "thalweg/backend/backend.hpp"
 #include "thalweg/core/random.hpp"
 
-namespace thalweg::backend {
+namespace thalweg::backend::placement_test {
 namespace {
 
 std::vector<std::int64_t> loads(const std::vector<std::int64_t>& costs, const std::vector<int>& owner,
@@ -61,4 +61,4 @@ TEST(Place, WithinFourThirdsOfTheBest) {
 }
 
 }  // namespace
-}  // namespace thalweg::backend
+}  // namespace thalweg::backend::placement_test

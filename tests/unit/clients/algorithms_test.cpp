@@ -6,7 +6,7 @@
 
 #include "helpers.hpp"
 
-namespace thalweg::clients {
+namespace thalweg::clients::algorithms_test {
 namespace {
 
 using test::algorithm;
@@ -115,4 +115,4 @@ TEST(Algorithms, RefuseOptionsThatMakeNoSense) {
 }
 
 }  // namespace
-}  // namespace thalweg::clients
+}  // namespace thalweg::clients::algorithms_test

@@ -5,7 +5,7 @@
 
 #include "helpers.hpp"
 
-namespace thalweg::clients {
+namespace thalweg::clients::local_step_test {
 namespace {
 
 using test::graph_of;
@@ -164,4 +164,4 @@ TEST(AutogradStep, GradientsDoNotPileUp) {
 }
 
 }  // namespace
-}  // namespace thalweg::clients
+}  // namespace thalweg::clients::local_step_test

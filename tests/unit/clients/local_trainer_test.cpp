@@ -7,7 +7,7 @@
 #include "helpers.hpp"
 #include "thalweg/core/interrupt.hpp"
 
-namespace thalweg::clients {
+namespace thalweg::clients::local_trainer_test {
 namespace {
 
 using test::graph_of;
@@ -237,4 +237,4 @@ TEST(LocalTrainer, RefusesSamplesOfAnotherWidth) {
 }
 
 }  // namespace
-}  // namespace thalweg::clients
+}  // namespace thalweg::clients::local_trainer_test

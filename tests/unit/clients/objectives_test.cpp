@@ -4,7 +4,7 @@
 
 #include "helpers.hpp"
 
-namespace thalweg::clients {
+namespace thalweg::clients::objectives_test {
 namespace {
 
 using test::objective;
@@ -70,4 +70,4 @@ TEST(Objectives, VanishAtTheStart) {
 }
 
 }  // namespace
-}  // namespace thalweg::clients
+}  // namespace thalweg::clients::objectives_test

@@ -6,7 +6,7 @@
 
 #include "helpers.hpp"
 
-namespace thalweg::clients {
+namespace thalweg::clients::plan_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -127,4 +127,4 @@ TEST(BatchOrder, BatchSizeDoesNotChangeTheOrder) {
 }
 
 }  // namespace
-}  // namespace thalweg::clients
+}  // namespace thalweg::clients::plan_test

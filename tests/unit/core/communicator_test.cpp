@@ -12,7 +12,7 @@
 #include "thalweg/core/interrupt.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::core {
+namespace thalweg::core::communicator_test {
 namespace {
 
 using thalweg::testing::message_of;
@@ -259,4 +259,4 @@ TEST(GatherRows, AFailureReachesEveryRank) {
 }
 
 }  // namespace
-}  // namespace thalweg::core
+}  // namespace thalweg::core::communicator_test

@@ -13,7 +13,7 @@
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/random.hpp"
 
-namespace thalweg::core {
+namespace thalweg::core::files_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -191,4 +191,4 @@ TEST_F(Files, Crc32IsTheUsualOne) {
 }
 
 }  // namespace
-}  // namespace thalweg::core
+}  // namespace thalweg::core::files_test

@@ -9,7 +9,7 @@
 
 #include "thalweg/core/error.hpp"
 
-namespace thalweg::core {
+namespace thalweg::core::interrupt_test {
 namespace {
 
 TEST(Interrupt, TheFlagIsSetAndCleared) {
@@ -81,4 +81,4 @@ TEST(InterruptDeathTest, ABlockedCallReturns) {
 }
 
 }  // namespace
-}  // namespace thalweg::core
+}  // namespace thalweg::core::interrupt_test

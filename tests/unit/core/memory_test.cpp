@@ -12,7 +12,7 @@
 
 #include "thalweg/core/error.hpp"
 
-namespace thalweg::core {
+namespace thalweg::core::memory_test {
 namespace {
 
 TEST(Memory, RefusesWhatTheMachineCannotGive) {
@@ -50,4 +50,4 @@ TEST(Memory, KeptByTheHeapIsGivenBackWhenItIsWanted) {
 }
 
 }  // namespace
-}  // namespace thalweg::core
+}  // namespace thalweg::core::memory_test

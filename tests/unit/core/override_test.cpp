@@ -4,7 +4,7 @@
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/value.hpp"
 
-namespace thalweg::core {
+namespace thalweg::core::override_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -107,4 +107,4 @@ TEST(Differences, NamesEveryChange) {
 }
 
 }  // namespace
-}  // namespace thalweg::core
+}  // namespace thalweg::core::override_test

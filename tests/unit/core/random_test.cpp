@@ -10,7 +10,7 @@
 #include <set>
 #include <stdexcept>
 
-namespace thalweg::core {
+namespace thalweg::core::random_test {
 namespace {
 
 TEST(Random, SameNameSameStream) {
@@ -181,4 +181,4 @@ TEST(Random, RefusesWhatCannotBeDrawn) {
 }
 
 }  // namespace
-}  // namespace thalweg::core
+}  // namespace thalweg::core::random_test

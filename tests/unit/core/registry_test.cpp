@@ -5,7 +5,7 @@
 #include "expect_error.hpp"
 #include "test_plugins.hpp"
 
-namespace thalweg::core {
+namespace thalweg::core::registry_test {
 namespace {
 
 using ::testing::Contains;
@@ -88,4 +88,4 @@ TEST(Registry, AMissingFactoryIsAMistakeInTheProgram) {
 }
 
 }  // namespace
-}  // namespace thalweg::core
+}  // namespace thalweg::core::registry_test

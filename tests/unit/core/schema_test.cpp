@@ -7,7 +7,7 @@
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/registry.hpp"
 
-namespace thalweg::core {
+namespace thalweg::core::schema_test {
 namespace {
 
 using ::testing::AllOf;
@@ -287,4 +287,4 @@ TEST(Missing, TheExampleIsValid) {
 }
 
 }  // namespace
-}  // namespace thalweg::core
+}  // namespace thalweg::core::schema_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace thalweg::core {
+namespace thalweg::core::text_test {
 namespace {
 
 TEST(Nearest, FindsTheTypo) {
@@ -62,4 +62,4 @@ TEST(SecondsText, PicksTheUnit) {
 }
 
 }  // namespace
-}  // namespace thalweg::core
+}  // namespace thalweg::core::text_test

@@ -10,7 +10,7 @@
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/random.hpp"
 
-namespace thalweg::core {
+namespace thalweg::core::value_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -171,4 +171,4 @@ TEST(Value, SaysAsMuchOfItsPlaceAsIsKnown) {
 }
 
 }  // namespace
-}  // namespace thalweg::core
+}  // namespace thalweg::core::value_test

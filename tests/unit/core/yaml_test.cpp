@@ -10,7 +10,7 @@
 #include "thalweg/core/random.hpp"
 #include "thalweg/core/value.hpp"
 
-namespace thalweg::core {
+namespace thalweg::core::yaml_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -221,4 +221,4 @@ TEST(ReadYaml, NamesTheFile) {
 }
 
 }  // namespace
-}  // namespace thalweg::core
+}  // namespace thalweg::core::yaml_test

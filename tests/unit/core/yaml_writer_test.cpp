@@ -4,7 +4,7 @@
 #include "thalweg/core/random.hpp"
 #include "thalweg/core/value.hpp"
 
-namespace thalweg::core {
+namespace thalweg::core::yaml_writer_test {
 namespace {
 
 TEST(ToYaml, IsReadable) {
@@ -173,4 +173,4 @@ TEST(ToYaml, TheDeepestComesBack) {
 }
 
 }  // namespace
-}  // namespace thalweg::core
+}  // namespace thalweg::core::yaml_writer_test

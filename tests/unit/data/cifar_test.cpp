@@ -3,12 +3,10 @@
 #include "thalweg/core/random.hpp"
 #include "unit/data/support.hpp"
 
-namespace thalweg::data::testing {
+namespace thalweg::data::testing::cifar_test {
 namespace {
 
 constexpr std::size_t pixels = 1024;
-
-#define EXPECT_CONTAINS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
 /// Records whose label bytes are given; every plane has a level of its own so that mixed-up planes show.
 Raw records(const std::vector<Raw>& labels) {
@@ -162,4 +160,4 @@ TEST_F(Cifar, MutatedFilesNeverDoWorse) {
 }
 
 }  // namespace
-}  // namespace thalweg::data::testing
+}  // namespace thalweg::data::testing::cifar_test

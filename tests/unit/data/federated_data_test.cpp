@@ -5,10 +5,8 @@
 #include "unit/data/support.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::data::testing {
+namespace thalweg::data::testing::federated_data_test {
 namespace {
-
-#define EXPECT_CONTAINS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
 const char* const mixture = "{kind: gaussian_mixture, dimension: 4, train: 1000, test: 50, classes: 5}";
 
@@ -125,4 +123,4 @@ TEST(FederatedData, ClientsThatAreNotThereAreAMistakeOfTheProgram) {
 }
 
 }  // namespace
-}  // namespace thalweg::data::testing
+}  // namespace thalweg::data::testing::federated_data_test

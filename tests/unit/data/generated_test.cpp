@@ -5,7 +5,7 @@
 #include "unit/data/support.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::data::testing {
+namespace thalweg::data::testing::generated_test {
 namespace {
 
 /// Accuracy on the test set of the rule "the class whose training mean is nearest".
@@ -250,4 +250,4 @@ TEST(Synthetic, TestAndHoldoutAreOfFurtherClients) {
 }
 
 }  // namespace
-}  // namespace thalweg::data::testing
+}  // namespace thalweg::data::testing::generated_test

@@ -5,7 +5,7 @@
 #include "unit/data/support.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::data::testing {
+namespace thalweg::data::testing::idx_test {
 namespace {
 
 using ::testing::Test;
@@ -55,8 +55,6 @@ class Idx : public Test {
 
     TemporaryFolder folder_;
 };
-
-#define EXPECT_CONTAINS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
 TEST_F(Idx, GivesShapesLabelsAndNormalisedPixels) {
     const auto set = read();
@@ -284,4 +282,4 @@ TEST(FashionMnist, IsThePublishedData) {
 }
 
 }  // namespace
-}  // namespace thalweg::data::testing
+}  // namespace thalweg::data::testing::idx_test

@@ -6,13 +6,11 @@
 #include "thalweg/core/registry.hpp"
 #include "unit/data/support.hpp"
 
-namespace thalweg::data::testing {
+namespace thalweg::data::testing::partition_test {
 namespace {
 
 using Labels = std::vector<std::uint8_t>;
 using Lists = std::vector<std::vector<std::uint32_t>>;
-
-#define EXPECT_CONTAINS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
 /// 0 1 … classes-1 0 1 …
 Labels in_turn(std::size_t count, std::size_t classes) {
@@ -398,4 +396,4 @@ TEST(Scale, AMillionClientsTakeSecondsAtMost) {
 }
 
 }  // namespace
-}  // namespace thalweg::data::testing
+}  // namespace thalweg::data::testing::partition_test

@@ -5,7 +5,7 @@
 #include "thalweg/core/random.hpp"
 #include "unit/data/support.hpp"
 
-namespace thalweg::data::testing {
+namespace thalweg::data::testing::sample_sets_test {
 namespace {
 
 TEST(ByteImages, NormalisesEachChannelByItsOwnStatistics) {
@@ -91,4 +91,4 @@ TEST(Subset, KeepsItsIndicesWhenItIsShared) {
 }
 
 }  // namespace
-}  // namespace thalweg::data::testing
+}  // namespace thalweg::data::testing::sample_sets_test

@@ -18,6 +18,9 @@
 #include "thalweg/data/dataset.hpp"
 #include "thalweg/data/partition.hpp"
 
+/// `text` has `part` in it; shows `text` otherwise.
+#define EXPECT_CONTAINS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
+
 namespace thalweg::data::testing {
 
 using Raw = std::vector<std::uint8_t>;

@@ -8,10 +8,8 @@
 #include "unit/data/support.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::data::testing {
+namespace thalweg::data::testing::text_test {
 namespace {
-
-#define EXPECT_CONTAINS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
 Raw raw(std::string_view text) {
     return {text.begin(), text.end()};
@@ -426,4 +424,4 @@ TEST_F(Text, MutatedFilesNeverDoWorse) {
 }
 
 }  // namespace
-}  // namespace thalweg::data::testing
+}  // namespace thalweg::data::testing::text_test

@@ -12,7 +12,7 @@
 #include "thalweg/federation/federation.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::federation {
+namespace thalweg::federation::compare_test {
 namespace {
 
 Experiment small(const std::vector<std::string>& overrides = {}) {
@@ -217,4 +217,4 @@ TEST(PairedDifference, HasStudentsInterval) {
 }
 
 }  // namespace
-}  // namespace thalweg::federation
+}  // namespace thalweg::federation::compare_test

@@ -5,7 +5,7 @@
 
 #include "thalweg/core/error.hpp"
 
-namespace thalweg::federation {
+namespace thalweg::federation::experiment_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -128,4 +128,4 @@ TEST(Experiment, InitialModelsAreDifferentAndRepeat) {
 }
 
 }  // namespace
-}  // namespace thalweg::federation
+}  // namespace thalweg::federation::experiment_test

@@ -13,7 +13,7 @@
 #include "thalweg/symmetry/symmetry.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::federation {
+namespace thalweg::federation::federation_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -347,4 +347,4 @@ TEST_F(FederationTest, LadderShowsEveryStep) {
 }
 
 }  // namespace
-}  // namespace thalweg::federation
+}  // namespace thalweg::federation::federation_test

@@ -8,7 +8,7 @@
 #include "thalweg/core/random.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::federation {
+namespace thalweg::federation::instability_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -149,4 +149,4 @@ TEST(Instability, SaysWhatIsWrong) {
 }
 
 }  // namespace
-}  // namespace thalweg::federation
+}  // namespace thalweg::federation::instability_test

@@ -9,7 +9,7 @@
 #include "thalweg/core/error.hpp"
 #include "thalweg/federation/measure.hpp"
 
-namespace thalweg::federation {
+namespace thalweg::federation::plan_test {
 namespace {
 
 struct Fixture {
@@ -121,4 +121,4 @@ TEST(Pairs, AreDifferentAndComplete) {
 }
 
 }  // namespace
-}  // namespace thalweg::federation
+}  // namespace thalweg::federation::plan_test

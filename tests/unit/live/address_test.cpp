@@ -10,7 +10,7 @@
 #include "thalweg/core/error.hpp"
 #include "thalweg/record/stopwatch.hpp"
 
-namespace thalweg::live {
+namespace thalweg::live::address_test {
 namespace {
 
 TEST(Address, IsReadInItsUsualForms) {
@@ -93,4 +93,4 @@ TEST(Origins, AreComparedWithTheHostThatWasAsked) {
 }
 
 }  // namespace
-}  // namespace thalweg::live
+}  // namespace thalweg::live::address_test

@@ -7,7 +7,7 @@
 
 #include "thalweg/live/control.hpp"
 
-namespace thalweg::live {
+namespace thalweg::live::feed_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -130,4 +130,4 @@ TEST(Control, AnEndedRunHasNothingLeftToDo) {
 }
 
 }  // namespace
-}  // namespace thalweg::live
+}  // namespace thalweg::live::feed_test

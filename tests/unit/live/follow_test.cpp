@@ -11,7 +11,7 @@
 #include "thalweg/core/interrupt.hpp"
 #include "thalweg/record/run_folder.hpp"
 
-namespace thalweg::live {
+namespace thalweg::live::follow_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -179,4 +179,4 @@ TEST_F(Following, AConfigurationThatCannotBeReadIsNoReasonToEnd) {
 }
 
 }  // namespace
-}  // namespace thalweg::live
+}  // namespace thalweg::live::follow_test

@@ -13,7 +13,7 @@
 #include "thalweg/core/error.hpp"
 #include "thalweg/record/stopwatch.hpp"
 
-namespace thalweg::live {
+namespace thalweg::live::server_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -368,4 +368,4 @@ TEST_F(LiveServer, WithoutARunThereIsNothingToSteer) {
 }
 
 }  // namespace
-}  // namespace thalweg::live
+}  // namespace thalweg::live::server_test

@@ -13,14 +13,14 @@
 #include "thalweg/model/interpreter.hpp"
 #include "thalweg/model/model_file.hpp"
 
-namespace thalweg::model {
+namespace thalweg::model::builders_test {
 namespace {
 
 using test::graph_of;
 using test::message_of;
-using testing::AllOf;
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 struct Published {
     std::string yaml;
@@ -202,7 +202,7 @@ TEST(Builders, StartAsTheirSourcesSay) {
         return values.pow(2).mean().sqrt().item<double>();
     };
     const Sizes image{3, 32, 32};
-    const auto near = [](double value) { return testing::DoubleNear(value, 0.06 * value); };
+    const auto near = [](double value) { return ::testing::DoubleNear(value, 0.06 * value); };
     EXPECT_THAT(deviation("{kind: vgg, width: 0.5}", image, "features.3.weight"),
                 near(std::sqrt(2.0 / (64 * 9))));
     EXPECT_EQ(deviation("{kind: vgg, width: 0.5}", image, "features.3.bias"), 0.0);
@@ -284,4 +284,4 @@ TEST(Builders, ComeBackFromTheirSpecs) {
 }
 
 }  // namespace
-}  // namespace thalweg::model
+}  // namespace thalweg::model::builders_test

@@ -4,7 +4,7 @@
 #include "helpers.hpp"
 #include "thalweg/model/interpreter.hpp"
 
-namespace thalweg::model {
+namespace thalweg::model::gradient_test {
 namespace {
 
 using test::graph_of;
@@ -39,7 +39,7 @@ std::vector<GradientCase> cases() {
     return all;
 }
 
-class Gradient : public testing::TestWithParam<GradientCase> {};
+class Gradient : public ::testing::TestWithParam<GradientCase> {};
 
 /// Cross-entropy of made-up labels, as the clients minimise it.
 at::Tensor loss_of(const ModelGraph& graph, const Views& views, const at::Tensor& input, Mode mode) {
@@ -68,8 +68,8 @@ TEST_P(Gradient, AgreesWithFiniteDifferences) {
     EXPECT_GT(gradient.abs().sum().item<double>(), 0.01);
 }
 
-INSTANTIATE_TEST_SUITE_P(Builders, Gradient, testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(Builders, Gradient, ::testing::ValuesIn(cases()),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace
-}  // namespace thalweg::model
+}  // namespace thalweg::model::gradient_test

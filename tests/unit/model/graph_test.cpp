@@ -10,14 +10,14 @@
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/text.hpp"
 
-namespace thalweg::model {
+namespace thalweg::model::graph_test {
 namespace {
 
 using test::graph_of;
 using test::message_of;
-using testing::AllOf;
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 std::vector<std::string> operation_names(const ModelGraph& graph) {
     std::vector<std::string> names;
@@ -220,4 +220,4 @@ TEST(Initialise, DependsOnTheStreamOnlyAndGoesInLayoutOrder) {
 }
 
 }  // namespace
-}  // namespace thalweg::model
+}  // namespace thalweg::model::graph_test

@@ -9,7 +9,7 @@
 #include "helpers.hpp"
 #include "thalweg/core/error.hpp"
 
-namespace thalweg::model {
+namespace thalweg::model::interpreter_test {
 namespace {
 
 using test::graph_of;
@@ -286,4 +286,4 @@ TEST(Views, RecordNothing) {
 }
 
 }  // namespace
-}  // namespace thalweg::model
+}  // namespace thalweg::model::interpreter_test

@@ -11,7 +11,7 @@
 #include "thalweg/core/files.hpp"
 #include "thalweg/model/model_file.hpp"
 
-namespace thalweg::model {
+namespace thalweg::model::model_file_fuzz_test {
 namespace {
 
 /// A few random bytes changed, a piece removed, doubled or overwritten, or the end cut off.
@@ -55,7 +55,7 @@ bool loads(Load&& load, std::int64_t trial) {
     return false;
 }
 
-class Damage : public testing::Test {
+class Damage : public ::testing::Test {
   protected:
     Damage() {
         const auto graph = test::graph_of("{kind: mlp, hidden: [3], norm: batch}", {4}, 2);
@@ -126,4 +126,4 @@ TEST_F(Damage, OfThePickleBehindAValidChecksumNeverCrashes) {
 }
 
 }  // namespace
-}  // namespace thalweg::model
+}  // namespace thalweg::model::model_file_fuzz_test

@@ -12,15 +12,15 @@
 #include "thalweg/core/files.hpp"
 #include "thalweg/core/text.hpp"
 
-namespace thalweg::model {
+namespace thalweg::model::model_file_test {
 namespace {
 
 using test::graph_of;
 using test::message_of;
 using test::random_parameters;
-using testing::AllOf;
-using testing::HasSubstr;
-using testing::Not;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 const char* const batch_mlp = "{kind: mlp, hidden: [5, 4], norm: batch}";
 
@@ -209,4 +209,4 @@ TEST(SameArchitecture, NamesTheFirstDifference) {
 }
 
 }  // namespace
-}  // namespace thalweg::model
+}  // namespace thalweg::model::model_file_test

@@ -11,12 +11,12 @@
 #include "operation_cases.hpp"
 #include "thalweg/core/error.hpp"
 
-namespace thalweg::model {
+namespace thalweg::model::operations_test {
 namespace {
 
 using test::OperationCase;
-using testing::AllOf;
-using testing::HasSubstr;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
 
 std::vector<OperationCase> all_cases() {
     auto all = test::dense_cases();
@@ -54,7 +54,7 @@ at::Tensor run(const ModelGraph& graph, Views views, const at::Tensor& input, Mo
     return forward(graph, views, input, mode);
 }
 
-class Operations : public testing::TestWithParam<OperationCase> {};
+class Operations : public ::testing::TestWithParam<OperationCase> {};
 
 TEST_P(Operations, GiveWhatTheReferenceGives) {
     const auto& tested = GetParam();
@@ -110,7 +110,7 @@ TEST_P(Operations, HaveTheGradientOfFiniteDifferences) {
     EXPECT_GT(gradient.abs().sum().item<double>(), 0.01);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Operations, testing::ValuesIn(all_cases()),
+INSTANTIATE_TEST_SUITE_P(All, Operations, ::testing::ValuesIn(all_cases()),
                          [](const auto& info) { return info.param.name; });
 
 TEST(OperationCases, CoverEveryOperationAndActivation) {
@@ -279,4 +279,4 @@ TEST(Dropout, NeedsRandomDrawsInTraining) {
 }
 
 }  // namespace
-}  // namespace thalweg::model
+}  // namespace thalweg::model::operations_test

@@ -10,10 +10,10 @@
 #include "helpers.hpp"
 #include "thalweg/core/error.hpp"
 
-namespace thalweg::model {
+namespace thalweg::model::parameters_test {
 namespace {
 
-using testing::ElementsAre;
+using ::testing::ElementsAre;
 
 Layout small_layout() {
     Layout layout;
@@ -119,4 +119,4 @@ TEST(Parameters, SaysWhenMemoryDoesNotSuffice) {
 }
 
 }  // namespace
-}  // namespace thalweg::model
+}  // namespace thalweg::model::parameters_test

@@ -8,7 +8,7 @@
 #include "thalweg/model/model_file.hpp"
 #include "unit/support/stored_zip.hpp"
 
-namespace thalweg::model {
+namespace thalweg::model::pickle_test {
 namespace {
 
 using test::message_of;
@@ -121,4 +121,4 @@ TEST(Pickle, AModelWhoseLayersShareOneWeightIsReadUnlessItGrowsOutOfProportion) 
 }
 
 }  // namespace
-}  // namespace thalweg::model
+}  // namespace thalweg::model::pickle_test

@@ -12,12 +12,12 @@
 #include "thalweg/model/interpreter.hpp"
 #include "thalweg/model/model_file.hpp"
 
-namespace thalweg::model {
+namespace thalweg::model::python_interop_test {
 namespace {
 
 using test::message_of;
-using testing::AllOf;
-using testing::HasSubstr;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
 
 std::optional<std::string> python_with_torch() {
     for (const std::string python : {"/usr/bin/python3", "python3"}) {
@@ -104,4 +104,4 @@ TEST(Python, ReadsOurSafetensorsAndWeReadIts) {
 }
 
 }  // namespace
-}  // namespace thalweg::model
+}  // namespace thalweg::model::python_interop_test

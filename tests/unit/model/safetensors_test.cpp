@@ -11,14 +11,14 @@
 #include "thalweg/core/files.hpp"
 #include "thalweg/model/model_file.hpp"
 
-namespace thalweg::model {
+namespace thalweg::model::safetensors_test {
 namespace {
 
 using test::graph_of;
 using test::message_of;
 using test::random_parameters;
-using testing::AllOf;
-using testing::HasSubstr;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
 
 const char* const batch_mlp = "{kind: mlp, hidden: [5, 4], norm: batch}";
 
@@ -202,4 +202,4 @@ TEST(Safetensors, SayWhatIsWrongWithATensor) {
 }
 
 }  // namespace
-}  // namespace thalweg::model
+}  // namespace thalweg::model::safetensors_test

@@ -7,7 +7,7 @@
 #include "helpers.hpp"
 #include "thalweg/model/interpreter.hpp"
 
-namespace thalweg::model {
+namespace thalweg::model::torch_modules_test {
 namespace {
 
 using test::graph_of;
@@ -187,4 +187,4 @@ TEST(TorchModules, OddCnnAgreesWithItsModules) {
 }
 
 }  // namespace
-}  // namespace thalweg::model
+}  // namespace thalweg::model::torch_modules_test

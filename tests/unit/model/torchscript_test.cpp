@@ -22,11 +22,11 @@
 #include "thalweg/model/interpreter.hpp"
 #include "thalweg/model/model_file.hpp"
 
-namespace thalweg::model {
+namespace thalweg::model::torchscript_test {
 namespace {
 
-using testing::AllOf;
-using testing::HasSubstr;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
 
 const std::filesystem::path folder = std::filesystem::path(THALWEG_TEST_DIR) / "golden" / "torchscript";
 
@@ -101,7 +101,7 @@ std::string temporary(const std::string& name) {
     return (all / name).string();
 }
 
-class TorchScript : public testing::TestWithParam<std::tuple<std::string, std::string>> {
+class TorchScript : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {
   protected:
     std::string name() const { return std::get<0>(GetParam()); }
     std::string how() const { return std::get<1>(GetParam()); }
@@ -146,8 +146,8 @@ TEST_P(TorchScript, NamesShapesAndOrderArePythons) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, TorchScript,
-                         testing::Combine(testing::ValuesIn(module_names()),
-                                          testing::Values("script", "trace")),
+                         ::testing::Combine(::testing::ValuesIn(module_names()),
+                                            ::testing::Values("script", "trace")),
                          [](const auto& info) {
                              return std::get<0>(info.param) + "_" + std::get<1>(info.param);
                          });
@@ -155,11 +155,11 @@ INSTANTIATE_TEST_SUITE_P(Golden, TorchScript,
 /// The same modules as PyTorch 2.6 saved them, with operations that LibTorch 1.13 does not have.
 INSTANTIATE_TEST_SUITE_P(
     FromPyTorch26, TorchScript,
-    testing::Combine(testing::Values("cnn", "encoder", "gpt", "lstm", "multihead", "vit"),
-                     testing::Values("script-2.6", "trace-2.6")),
+    ::testing::Combine(::testing::Values("cnn", "encoder", "gpt", "lstm", "multihead", "vit"),
+                       ::testing::Values("script-2.6", "trace-2.6")),
     [](const auto& info) { return std::get<0>(info.param) + "_" + std::get<1>(info.param).substr(0, 5); });
 
-class TorchScriptTraining : public testing::TestWithParam<std::string> {};
+class TorchScriptTraining : public ::testing::TestWithParam<std::string> {};
 
 /// Gradients, moved statistics and counters of one training step, against LibTorch's own in train mode.
 TEST_P(TorchScriptTraining, GradientsAreTheModules) {
@@ -203,9 +203,9 @@ TEST_P(TorchScriptTraining, GradientsAreTheModules) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, TorchScriptTraining,
-                         testing::Values("cnn", "residual", "called_twice", "conv1d", "tied_embedding",
-                                         "multihead", "multihead-2.6", "mixed", "frames", "convnext",
-                                         "instance", "prelu"),
+                         ::testing::Values("cnn", "residual", "called_twice", "conv1d", "tied_embedding",
+                                           "multihead", "multihead-2.6", "mixed", "frames", "convnext",
+                                           "instance", "prelu"),
                          [](const auto& info) {
                              auto name = info.param;
                              std::replace_if(
@@ -625,4 +625,4 @@ TEST(TorchScriptAttention, IsWhatScaledDotProductAttentionSays) {
 }
 
 }  // namespace
-}  // namespace thalweg::model
+}  // namespace thalweg::model::torchscript_test

@@ -18,7 +18,7 @@
 #include "thalweg/record/stopwatch.hpp"
 #include "thalweg/record/table.hpp"
 
-namespace thalweg::record {
+namespace thalweg::record::progress_test {
 namespace {
 
 using ::testing::EndsWith;
@@ -273,4 +273,4 @@ TEST(Stopwatch, CountsSeconds) {
 }
 
 }  // namespace
-}  // namespace thalweg::record
+}  // namespace thalweg::record::progress_test

@@ -12,7 +12,7 @@
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/files.hpp"
 
-namespace thalweg::record {
+namespace thalweg::record::run_folder_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -238,4 +238,4 @@ TEST_F(RunFolderTest, AFullDiskLeavesTheFileAsItWas) {
 }
 
 }  // namespace
-}  // namespace thalweg::record
+}  // namespace thalweg::record::run_folder_test

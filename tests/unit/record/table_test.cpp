@@ -5,7 +5,7 @@
 #include <limits>
 #include <stdexcept>
 
-namespace thalweg::record {
+namespace thalweg::record::table_test {
 namespace {
 
 TEST(Table, PadsTextAndRightAlignsNumbers) {
@@ -70,4 +70,4 @@ TEST(Text, PercentAndNumber) {
 }
 
 }  // namespace
-}  // namespace thalweg::record
+}  // namespace thalweg::record::table_test

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace thalweg::report {
+namespace thalweg::report::events_test {
 namespace {
 
 /// Bit by bit, as RFC 3720 defines CRC-32C.
@@ -31,12 +31,12 @@ TEST(RoundScalars, AreNamedByTheirPlace) {
     const auto analysis = record::Json::parse(
         R"({"round": 2, "sign_consistency": {"client_global": 0.6, "by_client": {"0": {"fc1.weight": 0.7}}, "by_pair": {"0-1": {"before": 0.5}}},
             "valley": {"lambdas": [0, 1], "asymmetry": null}})");
-    using testing::Pair;
+    using ::testing::Pair;
     EXPECT_THAT(round_scalars(line, analysis),
-                testing::UnorderedElementsAre(Pair("train/loss", 0.5), Pair("test/loss", 1.0),
-                                              Pair("test/accuracy", 0.75), Pair("seconds/total", 3.0),
-                                              Pair("sign_consistency/client_global", 0.6)));
+                ::testing::UnorderedElementsAre(Pair("train/loss", 0.5), Pair("test/loss", 1.0),
+                                                Pair("test/accuracy", 0.75), Pair("seconds/total", 3.0),
+                                                Pair("sign_consistency/client_global", 0.6)));
 }
 
 }  // namespace
-}  // namespace thalweg::report
+}  // namespace thalweg::report::events_test

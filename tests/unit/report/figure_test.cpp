@@ -18,19 +18,19 @@
 #include "thalweg/core/files.hpp"
 #include "thalweg/core/interrupt.hpp"
 
-namespace thalweg::report {
+namespace thalweg::report::figure_test {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::HasSubstr;
-using testing::Not;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 const char* const nasty =
     "it's \"nasty\" `touch pwned` $(touch pwned) \\ @x %s {/Bold y}_1^2\nline; system('touch pwned') "
     "</script><b>&";
 
-class Figures : public testing::Test {
+class Figures : public ::testing::Test {
   protected:
     Figures() : folder_(fs::temp_directory_path() / ("thalweg-report-" + std::to_string(::getpid()))) {
         fs::create_directories(folder_);
@@ -342,4 +342,4 @@ TEST_F(Figures, TwoOfOneNameAreAMistake) {
 }
 
 }  // namespace
-}  // namespace thalweg::report
+}  // namespace thalweg::report::figure_test

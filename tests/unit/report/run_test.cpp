@@ -9,13 +9,13 @@
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/files.hpp"
 
-namespace thalweg::report {
+namespace thalweg::report::run_test {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
-class Runs : public testing::Test {
+class Runs : public ::testing::Test {
   protected:
     Runs() : folder_(fs::temp_directory_path() / ("thalweg-runs-" + std::to_string(::getpid()))) {}
     ~Runs() override { fs::remove_all(folder_); }
@@ -242,7 +242,7 @@ TEST_F(Runs, APlaneAboutTheGlobalModelIsDrawn) {
     const Figure* plane = figure(document, "surface-loss");
     ASSERT_NE(plane, nullptr);
     EXPECT_EQ(plane->grid->values[0], (std::vector<double>{1, 2, 3}));
-    EXPECT_THAT(plane->grid->contours, testing::ElementsAre(1.1, 1.2, 1.5, 2, 3, 6));
+    EXPECT_THAT(plane->grid->contours, ::testing::ElementsAre(1.1, 1.2, 1.5, 2, 3, 6));
     EXPECT_TRUE(std::isnan(plane->grid->values[1][1]));
     EXPECT_EQ(figure(document, "surface-accuracy"), nullptr);  // not one value for each cell
 }
@@ -319,8 +319,8 @@ TEST_F(Runs, SideBySide) {
     const Document document = side_by_side({a, b});
     const TextTable& table = document.sections[1].tables[0];
     EXPECT_EQ(table.columns, (std::vector<std::string>{"setting", "x", "y"}));
-    EXPECT_THAT(table.rows, testing::Contains(std::vector<std::string>{"seed", "1", "2"}));
-    EXPECT_THAT(table.rows, testing::Not(testing::Contains(testing::Contains("server.rounds"))));
+    EXPECT_THAT(table.rows, ::testing::Contains(std::vector<std::string>{"seed", "1", "2"}));
+    EXPECT_THAT(table.rows, ::testing::Not(::testing::Contains(::testing::Contains("server.rounds"))));
     ASSERT_NE(figure(document, "accuracy"), nullptr);
     EXPECT_EQ(figure(document, "accuracy")->series.size(), 2U);
     // two of one name are told apart by their folders
@@ -391,4 +391,4 @@ TEST_F(Runs, SideBySideStandSomeLayersOfManyTheFirstAndTheLastAmongThem) {
 }
 
 }  // namespace
-}  // namespace thalweg::report
+}  // namespace thalweg::report::run_test

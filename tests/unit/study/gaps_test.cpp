@@ -10,7 +10,7 @@
 #include "thalweg/study/study.hpp"
 
 // Studies with trainings that diverge: gaps, not the end.
-namespace thalweg::study {
+namespace thalweg::study::gaps_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -152,4 +152,4 @@ forks: [0, 1]
 }
 
 }  // namespace
-}  // namespace thalweg::study
+}  // namespace thalweg::study::gaps_test

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <numeric>
 
-namespace thalweg::study {
+namespace thalweg::study::statistics_test {
 namespace {
 
 TEST(Statistics, MeansHaveStudentsInterval) {
@@ -335,4 +335,4 @@ TEST(UnitCorrelation, WithoutSpreadThereIsNoAnswer) {
 }
 
 }  // namespace
-}  // namespace thalweg::study
+}  // namespace thalweg::study::statistics_test

@@ -13,7 +13,7 @@
 #include "thalweg/core/files.hpp"
 #include "unit/support/thread_communicator.hpp"
 
-namespace thalweg::study {
+namespace thalweg::study::workbench_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -70,4 +70,4 @@ TEST(Workbench, ATrainingThatDivergedLeavesNoModelAndOneThatIsGoneIsAnError) {
 }
 
 }  // namespace
-}  // namespace thalweg::study
+}  // namespace thalweg::study::workbench_test

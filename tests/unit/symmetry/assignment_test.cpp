@@ -15,7 +15,7 @@
 
 #include "thalweg/core/random.hpp"
 
-namespace thalweg::symmetry {
+namespace thalweg::symmetry::assignment_test {
 namespace {
 
 using Matrix = std::vector<double>;
@@ -281,4 +281,4 @@ TEST(Assignment, AgreesWithScipysRecordedOptima) {
 }
 
 }  // namespace
-}  // namespace thalweg::symmetry
+}  // namespace thalweg::symmetry::assignment_test

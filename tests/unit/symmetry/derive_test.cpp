@@ -5,7 +5,7 @@
 
 #include "fixture.hpp"
 
-namespace thalweg::symmetry {
+namespace thalweg::symmetry::derive_test {
 namespace {
 
 using test::Norm;
@@ -165,4 +165,4 @@ TEST(Derive, DepthwisePermutationsKeepTheFunction) {
 }
 
 }  // namespace
-}  // namespace thalweg::symmetry
+}  // namespace thalweg::symmetry::derive_test

@@ -9,7 +9,7 @@
 
 #include "thalweg/model/interpreter.hpp"
 
-namespace thalweg::symmetry {
+namespace thalweg::symmetry::gauge_test {
 namespace {
 
 using model::ActivationKind;
@@ -219,4 +219,4 @@ TEST(Gauge, SharedWeights) {
 }
 
 }  // namespace
-}  // namespace thalweg::symmetry
+}  // namespace thalweg::symmetry::gauge_test

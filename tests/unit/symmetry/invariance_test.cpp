@@ -9,7 +9,7 @@
 #include "thalweg/symmetry/gauge.hpp"
 #include "thalweg/symmetry/symmetry.hpp"
 
-namespace thalweg::symmetry {
+namespace thalweg::symmetry::invariance_test {
 namespace {
 
 using model::ActivationKind;
@@ -466,4 +466,4 @@ TEST(Verify, FindsAWrongGroup) {
 }
 
 }  // namespace
-}  // namespace thalweg::symmetry
+}  // namespace thalweg::symmetry::invariance_test

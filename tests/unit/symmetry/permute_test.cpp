@@ -4,7 +4,7 @@
 
 #include "fixture.hpp"
 
-namespace thalweg::symmetry {
+namespace thalweg::symmetry::permute_test {
 namespace {
 
 using test::Norm;
@@ -156,4 +156,4 @@ TEST(Permute, RefusesPermutationsOfAnotherModel) {
 }
 
 }  // namespace
-}  // namespace thalweg::symmetry
+}  // namespace thalweg::symmetry::permute_test

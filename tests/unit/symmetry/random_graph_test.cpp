@@ -7,7 +7,7 @@
 #include "thalweg/symmetry/gauge.hpp"
 #include "thalweg/symmetry/symmetry.hpp"
 
-namespace thalweg::symmetry {
+namespace thalweg::symmetry::random_graph_test {
 namespace {
 
 using model::ActivationKind;
@@ -152,4 +152,4 @@ TEST(RandomGraphs, WhatIsDerivedIsASymmetry) {
 }
 
 }  // namespace
-}  // namespace thalweg::symmetry
+}  // namespace thalweg::symmetry::random_graph_test

@@ -12,7 +12,7 @@
 #include "thalweg/symmetry/gauge.hpp"
 #include "thalweg/symmetry/symmetry.hpp"
 
-namespace thalweg::symmetry {
+namespace thalweg::symmetry::torchscript_symmetry_test {
 namespace {
 
 const std::filesystem::path folder = std::filesystem::path(THALWEG_TEST_DIR) / "golden" / "torchscript";
@@ -72,4 +72,4 @@ INSTANTIATE_TEST_SUITE_P(Modules, TorchScriptSymmetry, ::testing::ValuesIn(modul
                          [](const auto& info) { return info.param; });
 
 }  // namespace
-}  // namespace thalweg::symmetry
+}  // namespace thalweg::symmetry::torchscript_symmetry_test

@@ -8,7 +8,7 @@
 #include "thalweg/core/random.hpp"
 #include "thalweg/symmetry/assignment.hpp"
 
-namespace thalweg::symmetry {
+namespace thalweg::symmetry::transport_test {
 namespace {
 
 std::vector<double> random_cost(std::int64_t n, std::int64_t m, std::uint64_t seed, bool whole) {
@@ -73,4 +73,4 @@ TEST(TransportPlan, RefusesWhatIsNoCost) {
 }
 
 }  // namespace
-}  // namespace thalweg::symmetry
+}  // namespace thalweg::symmetry::transport_test
