@@ -10,8 +10,8 @@
 namespace thalweg::core {
 namespace {
 
-[[noreturn]] void refuse(const std::string& assignment, const std::string& message) {
-    throw UsageError("command line: '" + assignment + "': " + message);
+[[noreturn]] void refuse(const Value& assignment, const std::string& message) {
+    assignment.reject("'" + assignment.as_text() + "': " + message);
 }
 
 struct Step {
@@ -24,7 +24,7 @@ bool is_digits(const std::string& text) {
 }
 
 /// `a.b[1].c` → a, b, [1], c.
-std::vector<Step> split_path(const std::string& path, const std::string& assignment) {
+std::vector<Step> split_path(const std::string& path, const Value& assignment) {
     std::vector<Step> steps{{"", false}};
     for (std::size_t i = 0; i < path.size(); ++i) {
         if (path[i] == '.') {
@@ -48,8 +48,7 @@ std::vector<Step> split_path(const std::string& path, const std::string& assignm
     return steps;
 }
 
-Value* list_item(Value& list, const std::string& step, const std::string& path,
-                 const std::string& assignment) {
+Value* list_item(Value& list, const std::string& step, const std::string& path, const Value& assignment) {
     const std::size_t size = list.items().size();
     if (!is_digits(step) || step.size() > 9 || std::stoul(step) >= size) {
         refuse(assignment, "'" + path + "' is a list of " + std::to_string(size) +
@@ -60,8 +59,7 @@ Value* list_item(Value& list, const std::string& step, const std::string& path,
 }
 
 /// One step down; maps that are not there yet are made.
-Value* descend(Value& at, const Step& step, const std::string& walked, const Value& origin,
-               const std::string& assignment) {
+Value* descend(Value& at, const Step& step, const std::string& walked, const Value& assignment) {
     if (at.is_list()) return list_item(at, step.name, walked, assignment);
     if (at.is_scalar()) {
         refuse(assignment, "'" + walked + "' is '" + at.as_text() + "', which has no keys below it");
@@ -69,7 +67,7 @@ Value* descend(Value& at, const Step& step, const std::string& walked, const Val
     if (step.is_index) refuse(assignment, "'" + walked + "' is not a list");
     if (at.find(step.name) == nullptr) {
         Value fresh;
-        fresh.place_like(origin);
+        fresh.place_like(assignment);
         at.set(step.name, std::move(fresh));
     }
     return at.find(step.name);
@@ -109,14 +107,20 @@ void compare(const std::string& path, const Value* before, const Value* after,
 }  // namespace
 
 void apply_override(Value& root, const std::string& assignment) {
-    const auto equals = assignment.find('=');
+    Value placed = Value::of(assignment);
+    placed.place(std::make_shared<const std::string>("command line"), 0, 0);
+    apply_override(root, placed);
+}
+
+void apply_override(Value& root, const Value& assignment) {
+    const std::string& text = assignment.as_text();
+    const auto equals = text.find('=');
     if (equals == std::string::npos) refuse(assignment, "expected key.path=value");
-    const std::string path = assignment.substr(0, equals);
+    const std::string path = text.substr(0, equals);
     const auto steps = split_path(path, assignment);
-    Value value = parse_yaml_value(assignment.substr(equals + 1), "command line: " + path);
-    Value origin;
-    origin.place(std::make_shared<const std::string>("command line"), 0, 0);
-    value.place_like(origin, true);
+    const std::string place = assignment.where();
+    Value value = parse_yaml_value(text.substr(equals + 1), (place.empty() ? "" : place + ": ") + path);
+    value.place_like(assignment, true);
 
     // A copy, so that a refused override leaves the configuration as it was.
     Value changed = root;
@@ -124,7 +128,7 @@ void apply_override(Value& root, const std::string& assignment) {
     std::string walked;
     for (const auto& step : steps) {
         const bool in_list = at->is_list();
-        at = descend(*at, step, walked, origin, assignment);
+        at = descend(*at, step, walked, assignment);
         walked += in_list ? "[" + step.name + "]" : (walked.empty() ? "" : ".") + step.name;
     }
     *at = std::move(value);

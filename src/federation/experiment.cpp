@@ -247,7 +247,7 @@ void check_comparison(const Value& section) {
 Experiment make_experiment(Value config, const std::vector<std::string>& overrides) {
     for (const auto& assignment : overrides) core::apply_override(config, assignment);
     Experiment result;
-    result.config = core::resolve(experiment_schema(), config, "");
+    result.config = core::resolve(experiment_schema(), config, config.path());
     const Value& c = result.config;
     result.name = c["name"].as_text();
     if (result.name.empty() || result.name.size() > 200 || result.name.find('/') != std::string::npos ||

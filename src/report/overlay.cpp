@@ -127,15 +127,23 @@ std::vector<Overlaid> overlaid_kinds(const std::vector<RunRecord>& runs) {
     return found;
 }
 
-/// The numbers of a measure, and how many runs have each.
-std::vector<std::pair<Keys, std::size_t>> overlaid_numbers(const std::vector<RunRecord>& runs,
-                                                           const Overlaid& measure) {
+/// The numbers of a measure that curves show, and how many runs have each.
+struct OverlaidNumbers {
     std::vector<std::pair<Keys, std::size_t>> found;
+    bool has_others = false;  ///< numbers that no curve shows
+};
+
+OverlaidNumbers overlaid_numbers(const std::vector<RunRecord>& runs, const Overlaid& measure) {
+    OverlaidNumbers numbers;
+    auto& found = numbers.found;
     for (std::size_t i = 0; i < runs.size(); ++i) {
         if (measure.names[i].empty()) continue;
         for (Keys keys : numbers_of(runs[i], measure.names[i])) {
             keys.erase(keys.begin());
-            if (!is_drawn_number(keys)) continue;
+            if (!is_drawn_number(keys)) {
+                numbers.has_others = true;
+                continue;
+            }
             const auto place =
                 std::find_if(found.begin(), found.end(), [&](const auto& one) { return one.first == keys; });
             if (place == found.end()) {
@@ -145,7 +153,7 @@ std::vector<std::pair<Keys, std::size_t>> overlaid_numbers(const std::vector<Run
             }
         }
     }
-    return found;
+    return numbers;
 }
 
 /// Of too many, all that there is of some layers (or whatever the keys differ in most): of the first, the last and others
@@ -223,6 +231,7 @@ Section overlaid_measures(std::vector<RunRecord> runs, const std::vector<std::st
     Section section{.title = "What was measured"};
     for (RunRecord& run : runs) name_places(run);
     std::vector<std::string> left_out;
+    bool others_left_out = false;
     for (const Overlaid& measure : overlaid_kinds(runs)) {
         const std::string name = words(measure.name());
         if (measure.runs() < 2) {
@@ -234,7 +243,9 @@ Section overlaid_measures(std::vector<RunRecord> runs, const std::vector<std::st
         }
         std::vector<Keys> shared;
         std::size_t alone = 0;
-        for (auto& [keys, count] : overlaid_numbers(runs, measure)) {
+        OverlaidNumbers numbers = overlaid_numbers(runs, measure);
+        others_left_out = others_left_out || numbers.has_others;
+        for (auto& [keys, count] : numbers.found) {
             if (count > 1) {
                 shared.push_back(std::move(keys));
             } else {
@@ -254,6 +265,7 @@ Section overlaid_measures(std::vector<RunRecord> runs, const std::vector<std::st
                                " of " + name);
         for (const Keys& keys : shared) add_figure(section, overlaid_number(runs, names, measure, keys));
     }
+    if (others_left_out) left_out.push_back("settings, counts and standard errors");
     if (!left_out.empty())
         section.paragraphs.push_back(
             "Left out here, in analysis.jsonl of each run: " + core::join(left_out, "; ") + ".");

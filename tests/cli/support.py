@@ -1,4 +1,5 @@
 """What the command-line tests share: how the program is called, and small configurations."""
+import concurrent.futures
 import json
 import os
 import subprocess
@@ -73,6 +74,11 @@ class Case(unittest.TestCase):
     def call(self, *words, ranks=1, timeout=120):
         return subprocess.run(command_line(*words, ranks=ranks), env=ENVIRONMENT, cwd=self.folder, timeout=timeout,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def calls(self, commands, ranks=1):
+        """What came of each, in order. Several at once: most of what a refused command takes is its start, and mpirun's end."""
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            return list(pool.map(lambda words: self.call(*words, ranks=ranks), commands))
 
     def succeed(self, *words, ranks=1, timeout=120):
         done = self.call(*words, ranks=ranks, timeout=timeout)

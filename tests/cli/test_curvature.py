@@ -223,28 +223,29 @@ server: {}
 """)
         other = self.path("other.pt")
         self.succeed("train", image, "--out", other)
-        for words, says in (
-                (("hessian", self.a, "--top", "5000"), "eigenvalues to show, not 5000"),
-                (("hessian", self.a, "--top", "9", "--steps", "3"), "not 3"),
-                (("hessian", self.a, "--top", "0", "--probes", "0"), "nothing to measure"),
-                (("cka", self.a, other, "--data", "gaussian_mixture"), "different shapes"),
-                (("cka", self.a, self.b, "--samples", "1"), "at least 2 sample"),
-                (("cka", self.a, self.b, "--spatial", "maps"), "--spatial"),
-                (("flatness", self.a, "--sigma", "-1"), "noise strength"),
-                (("support", self.a, "--out", self.a), "is a file"),
-                (("variance", self.a), "at least two"),
-                (("variance", self.a, self.b, "--merged", self.a, "--finish", "repair"), "--merged"),
-                (("variance", self.a, self.b, "--align", "nonsense"), "nonsense"),
-                (("variance", self.a, self.b, "--align", "matched_averaging(grow=true)"), "grow: false"),
-                (("variance", self.a, "missing.pt", "--out", self.a), "is a file"),  # said before any work
-                (("instability", self.config, "--step", "61", "--out", self.a), "is a file"),
-                (("instability", self.config, "--step", "61"), "60 steps"),
-                (("instability", self.config), "--step"),
-                (("run", self.config, "analysis.measures=[{flatness: {sigma: [-1]}}]", "--out", self.path("r")),
-                 "noise strength")):
-            done = self.call(*words, ranks=2)  # and no rank waits for another
-            self.assertEqual(done.returncode, 2, f"{words}: {done.stderr}")
-            self.assertIn(says, done.stderr)
+        mistakes = (
+            (("hessian", self.a, "--top", "5000"), "eigenvalues to show, not 5000"),
+            (("hessian", self.a, "--top", "9", "--steps", "3"), "not 3"),
+            (("hessian", self.a, "--top", "0", "--probes", "0"), "nothing to measure"),
+            (("cka", self.a, other, "--data", "gaussian_mixture"), "different shapes"),
+            (("cka", self.a, self.b, "--samples", "1"), "at least 2 sample"),
+            (("cka", self.a, self.b, "--spatial", "maps"), "--spatial"),
+            (("flatness", self.a, "--sigma", "-1"), "noise strength"),
+            (("support", self.a, "--out", self.a), "is a file"),
+            (("variance", self.a), "at least two"),
+            (("variance", self.a, self.b, "--merged", self.a, "--finish", "repair"), "--merged"),
+            (("variance", self.a, self.b, "--align", "nonsense"), "nonsense"),
+            (("variance", self.a, self.b, "--align", "matched_averaging(grow=true)"), "grow: false"),
+            (("variance", self.a, "missing.pt", "--out", self.a), "is a file"),  # said before any work
+            (("instability", self.config, "--step", "61", "--out", self.a), "is a file"),
+            (("instability", self.config, "--step", "61"), "60 steps"),
+            (("instability", self.config), "--step"),
+            (("run", self.config, "analysis.measures=[{flatness: {sigma: [-1]}}]", "--out", self.path("r")),
+             "noise strength"))
+        done = self.calls([words for words, _ in mistakes], ranks=2)  # and no rank waits for another
+        for (words, says), refused in zip(mistakes, done):
+            self.assertEqual(refused.returncode, 2, f"{words}: {refused.stderr}")
+            self.assertIn(says, refused.stderr)
 
 
 if __name__ == "__main__":

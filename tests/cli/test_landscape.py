@@ -129,13 +129,6 @@ class Landscape(Case):
         for seed, path in enumerate(self.models):
             self.succeed("train", self.config, f"seed={seed}", "data.dataset.seed=3", "model.norm=batch", "--out", path)
 
-    def reject(self, *words, says, code=2):
-        for ranks in (1, 2):
-            done = self.call(*words, ranks=ranks)
-            self.assertEqual(done.returncode, code, done.stderr)
-            for word in says:
-                self.assertIn(word, done.stderr)
-
     def test_surface_through_three_models_and_about_one(self):
         plane = self.json("surface", *self.models, "--points", "5", "--reset-batch-norm")
         self.assertEqual([model["name"] for model in plane["models"]], ["A", "B", "C"])
@@ -263,17 +256,23 @@ class Landscape(Case):
 
     def test_refuses_what_it_cannot_measure(self):
         a, b, c = self.models
-        self.reject("valley", a, "--noise", "gausian", says=["gausian", "gaussian", "sparse"])
-        self.reject("valley", a, "--noise", "{kind: sparse, fraction: 2}", says=["fraction"])
-        self.reject("valley", a, "--part", "tail", says=["tail", "classifier", "layers.0"])
-        self.reject("valley", a, "--part", "layers.0.bias", "--norm", "filter", says=["no filters", "global"])
-        self.reject("valley", a, "--sign-ratio", "1.5", says=["--sign-ratio"])
-        self.reject("surface", a, b, says=["three models", "2 were given"])
-        self.reject("surface", a, b, b, says=["on one line"], code=1)
-        self.reject("lmc", a, b, "--out", c, says=["is a file"])
-        self.reject("lmc", a, b, "--points", "2", says=["--points"])  # nothing between the ends
-        self.reject("lmc", a, b, "--path", "arc", says=["--path", "geodesic"])
-        self.reject("lmc", a, b, "--path", "geodesic", "--finish", "repair", says=["folds batch norms"])
+        mistakes = (
+            (("valley", a, "--noise", "gausian"), ["gausian", "gaussian", "sparse"]),
+            (("valley", a, "--noise", "{kind: sparse, fraction: 2}"), ["fraction"]),
+            (("valley", a, "--part", "tail"), ["tail", "classifier", "layers.0"]),
+            (("valley", a, "--part", "layers.0.bias", "--norm", "filter"), ["no filters", "global"]),
+            (("valley", a, "--sign-ratio", "1.5"), ["--sign-ratio"]),
+            (("surface", a, b), ["three models", "2 were given"]),
+            (("surface", a, b, b), ["on one line"]),
+            (("lmc", a, b, "--out", c), ["is a file"]),
+            (("lmc", a, b, "--points", "2"), ["--points"]),  # nothing between the ends
+            (("lmc", a, b, "--path", "arc"), ["--path", "geodesic"]),
+            (("lmc", a, b, "--path", "geodesic", "--finish", "repair"), ["folds batch norms"]))
+        for ranks in (1, 2):
+            for (words, says), refused in zip(mistakes, self.calls([words for words, _ in mistakes], ranks=ranks)):
+                self.assertEqual(refused.returncode, 1 if words == ("surface", a, b, b) else 2, f"{words}: {refused.stderr}")
+                for word in says:
+                    self.assertIn(word, refused.stderr)
         other = self.path("other.pt")
         self.succeed("train", self.config, "model.hidden=[9, 9]", "data.dataset.seed=3", "--out", other)
         for command in (("lmc", a, other, "--path", "bezier"), ("surface", a, b, other)):

@@ -104,42 +104,47 @@ class TestStudies(Case):
 
     def test_mistakes_are_refused_before_training(self):
         """And leave no folder, which would be taken for that of another study."""
-        for name, changes, says in (
-                ("sign-consistency-vs-merge", "initialisations=[shred]", "independent"),
-                ("sign-consistency-vs-merge", "alignments=[]", "alignments"),
-                ("valley-symmetry", "batch_norm_initialisations=[one]", "symmetric"),
-                ("valley-symmetry", "ratios=[]", "ratios"),
-                ("toroid", "matching=weigth_matching", "weight_matching"),
-                ("toroid", "sigmas=[]", "sigmas"),
-                ("toroid", "architectures[1].model.activation=tanh", "architectures[1].model"),
-                ("toroid", "trainings[0].name='-'", "trainings[0].name"),
-                ("repair-depth-width-norm", "matchings=[weigth_matching]", "matchings[0]"),
-                ("repair-depth-width-norm", "matchings=[weight_matching, weight_matching]", "matchings[1]"),
-                ("repair-depth-width-norm", "points=4", "odd"),
-                ("initialisation", "methods=[weigth_matching]", "methods[0]"),
-                ("initialisation", "learning_rates=[]", "learning_rates"),
-                ("initialisation", "learning_rates=[0.1, 0.05]", "learning_rates[1]"),
-                ("initialisation", "architectures[0].name=α", "architectures[0].name"),
-                ("initialisation", "architectures[0].epochs=2", "architectures[0].epochs"),
-                ("initialisation", "experiment.clients={algorithm: sgd, epochs: 1}", "experiment.clients"),
-                ("transport-width", "methods=[weight_matching, covariance_matchin]", "methods[1]"),
-                ("transport-width", "widths=[16, 8]", "widths[1]"),
-                ("transport-width", "trainings[1].name=''", "trainings[1].name"),
-                ("instability", "forks=[0.5, 0]", "forks[1]"),
-                ("rounds-to-one-valley", "pipelines=[mean, weigth_matching+mean]", "pipelines[1]"),
-                ("rounds-to-one-valley", "pipelines=[mean, toroid+mean] experiment.model.norm=batch", "pipelines[1]"),
-                ("rounds-to-one-valley", "experiment.server={}", "server.rounds"),
-                ("sign-alignment-federated", "experiment.clients.steps=5", "experiment.clients.steps"),
-                ("sign-consistency-vs-merge", "alignments=[weigth_matching]", "alignments[0]"),
-                ("sign-consistency-vs-merge", "experiment.clients.steps=5", "experiment.clients.steps")):
+        mistakes = (
+            ("sign-consistency-vs-merge", "initialisations=[shred]", "independent"),
+            ("sign-consistency-vs-merge", "alignments=[]", "alignments"),
+            ("valley-symmetry", "batch_norm_initialisations=[one]", "symmetric"),
+            ("valley-symmetry", "ratios=[]", "ratios"),
+            ("toroid", "matching=weigth_matching", "weight_matching"),
+            ("toroid", "sigmas=[]", "sigmas"),
+            ("toroid", "architectures[1].model.activation=tanh", "architectures[1].model"),
+            ("toroid", "trainings[0].name='-'", "trainings[0].name"),
+            ("toroid", "trainings[0].set=[clients.epocs=1]", "experiment.clients.epocs"),
+            ("toroid", "trainings[0].set=[nonsense]", "trainings[0].set[0]"),
+            ("transport-width", "trainings[1].set=[clients.algorithm.lr=-1]", "experiment.clients.algorithm.lr"),
+            ("toroid", "experiment.clients.epocs=1", "experiment.clients.epocs"),
+            ("repair-depth-width-norm", "matchings=[weigth_matching]", "matchings[0]"),
+            ("repair-depth-width-norm", "matchings=[weight_matching, weight_matching]", "matchings[1]"),
+            ("repair-depth-width-norm", "points=4", "odd"),
+            ("initialisation", "methods=[weigth_matching]", "methods[0]"),
+            ("initialisation", "learning_rates=[]", "learning_rates"),
+            ("initialisation", "learning_rates=[0.1, 0.05]", "learning_rates[1]"),
+            ("initialisation", "architectures[0].name=α", "architectures[0].name"),
+            ("initialisation", "architectures[0].epochs=2", "architectures[0].epochs"),
+            ("initialisation", "experiment.clients={algorithm: sgd, epochs: 1}", "experiment.clients"),
+            ("transport-width", "methods=[weight_matching, covariance_matchin]", "methods[1]"),
+            ("transport-width", "widths=[16, 8]", "widths[1]"),
+            ("transport-width", "trainings[1].name=''", "trainings[1].name"),
+            ("instability", "forks=[0.5, 0]", "forks[1]"),
+            ("rounds-to-one-valley", "pipelines=[mean, weigth_matching+mean]", "pipelines[1]"),
+            ("rounds-to-one-valley", "pipelines=[mean, toroid+mean] experiment.model.norm=batch", "pipelines[1]"),
+            ("rounds-to-one-valley", "experiment.server={}", "server.rounds"),
+            ("sign-alignment-federated", "experiment.clients.steps=5", "experiment.clients.steps"),
+            ("sign-consistency-vs-merge", "alignments=[weigth_matching]", "alignments[0]"),
+            ("sign-consistency-vs-merge", "experiment.clients.steps=5", "experiment.clients.steps"))
+        commands = [["study", name, "--smoke", "--out", self.path(f"refused-{i}"),
+                     *re.split(r" (?=experiment\.)", changes)]  # a blank before a key parts two changes
+                    for i, (name, changes, _) in enumerate(mistakes)]
+        for (name, changes, says), command, refused in zip(mistakes, commands, self.calls(commands)):
             with self.subTest(study=name, changes=changes):
-                out = self.path("refused")
-                # a blank before a key parts two changes
-                refused = self.call("study", name, "--smoke", "--out", out, *re.split(r" (?=experiment\.)", changes))
                 self.assertEqual(refused.returncode, 2, refused.stderr)
                 self.assertIn(says, refused.stderr)
                 self.assertNotIn("internal error", refused.stderr)
-                self.assertFalse(os.path.exists(out))
+                self.assertFalse(os.path.exists(command[4]))
 
     def test_a_corrected_command_takes_the_same_folder(self):
         command = ["study", "sign-consistency-vs-merge", "--smoke", "--out", self.path("signs")]

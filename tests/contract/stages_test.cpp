@@ -23,7 +23,7 @@ void PrintTo(const Case& tested, std::ostream* out) {
 /// What a stage is given beside one option, so that it can be made at all and a test does not take minutes.
 std::string settings_for(const std::string& stage, const std::string& architecture) {
     static const std::map<std::string, std::string> settings{
-        {"attack", "clients=[3]"},        {"simulated_annealing", "steps=20"},
+        {"attack", "clients=[3]"},        {"simulated_annealing", "steps=5"},
         {"sinkhorn_rebasin", "steps=10"}, {"straight_through", "epochs=1"},
         {"fine_tune", "epochs=1"},        {"fisher_mean", "samples=10"},
         {"c2m3", "max_iterations=20"},

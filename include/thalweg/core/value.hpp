@@ -108,6 +108,8 @@ std::string to_flow(const Value& value);
 
 /// Sets `a.b.c` (list items as `a[1]` or `a.1`) to the YAML text `value`, as on the command line `a.b.c=value`.
 void apply_override(Value& root, const std::string& assignment);
+/// The same with an assignment that stands in a configuration: complaints lead to its place.
+void apply_override(Value& root, const Value& assignment);
 
 /// The lines in which two resolved configurations differ: `key.path: old → new`.
 std::vector<std::string> differences(const Value& before, const Value& after);

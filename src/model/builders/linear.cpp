@@ -1,7 +1,7 @@
 #include "thalweg/core/registry.hpp"
 #include "thalweg/model/graph.hpp"
 
-namespace thalweg::model {
+namespace thalweg::model::linear {
 
 namespace {
 
@@ -26,4 +26,4 @@ const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int6
 
 }  // namespace
 
-}  // namespace thalweg::model
+}  // namespace thalweg::model::linear

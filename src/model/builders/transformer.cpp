@@ -5,7 +5,7 @@
 #include "choices.hpp"
 #include "thalweg/core/registry.hpp"
 
-namespace thalweg::model {
+namespace thalweg::model::transformer {
 
 namespace {
 
@@ -80,4 +80,4 @@ const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int6
 
 }  // namespace
 
-}  // namespace thalweg::model
+}  // namespace thalweg::model::transformer

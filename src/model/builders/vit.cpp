@@ -6,7 +6,7 @@
 #include "choices.hpp"
 #include "thalweg/core/registry.hpp"
 
-namespace thalweg::model {
+namespace thalweg::model::vit {
 
 namespace {
 
@@ -102,4 +102,4 @@ const core::Registration<ModelGraph, const std::vector<std::int64_t>&, std::int6
 
 }  // namespace
 
-}  // namespace thalweg::model
+}  // namespace thalweg::model::vit

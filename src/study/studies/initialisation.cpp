@@ -12,7 +12,7 @@
 #include "thalweg/embedded/studies.hpp"
 #include "units.hpp"
 
-namespace thalweg::study {
+namespace thalweg::study::initialisation {
 
 namespace {
 
@@ -408,4 +408,4 @@ const StudyRegistration initialisation_registration{
 
 }  // namespace
 
-}  // namespace thalweg::study
+}  // namespace thalweg::study::initialisation

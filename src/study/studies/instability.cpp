@@ -11,7 +11,7 @@
 #include "thalweg/embedded/studies.hpp"
 #include "units.hpp"
 
-namespace thalweg::study {
+namespace thalweg::study::instability {
 
 namespace {
 
@@ -303,4 +303,4 @@ const StudyRegistration instability_registration{
 
 }  // namespace
 
-}  // namespace thalweg::study
+}  // namespace thalweg::study::instability

@@ -12,7 +12,7 @@
 #include "thalweg/analysis/paths.hpp"
 #include "thalweg/embedded/studies.hpp"
 
-namespace thalweg::study {
+namespace thalweg::study::repair_depth_width_norm {
 
 namespace {
 
@@ -522,4 +522,4 @@ const StudyRegistration repair_depth_width_norm_registration{
 
 }  // namespace
 
-}  // namespace thalweg::study
+}  // namespace thalweg::study::repair_depth_width_norm

@@ -11,7 +11,7 @@
 #include "thalweg/embedded/studies.hpp"
 #include "units.hpp"
 
-namespace thalweg::study {
+namespace thalweg::study::rounds_to_one_valley {
 
 namespace {
 
@@ -322,4 +322,4 @@ const StudyRegistration rounds_to_one_valley_registration{
 
 }  // namespace
 
-}  // namespace thalweg::study
+}  // namespace thalweg::study::rounds_to_one_valley

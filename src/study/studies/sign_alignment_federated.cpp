@@ -10,7 +10,7 @@
 #include "federated_run.hpp"
 #include "thalweg/embedded/studies.hpp"
 
-namespace thalweg::study {
+namespace thalweg::study::sign_alignment_federated {
 
 namespace {
 
@@ -369,4 +369,4 @@ const StudyRegistration sign_alignment_federated_registration{
 
 }  // namespace
 
-}  // namespace thalweg::study
+}  // namespace thalweg::study::sign_alignment_federated

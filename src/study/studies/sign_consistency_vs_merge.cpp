@@ -10,7 +10,7 @@
 #include "thalweg/analysis/measures.hpp"
 #include "thalweg/embedded/studies.hpp"
 
-namespace thalweg::study {
+namespace thalweg::study::sign_consistency_vs_merge {
 
 namespace {
 
@@ -330,4 +330,4 @@ const StudyRegistration sign_consistency_vs_merge_registration{
 
 }  // namespace
 
-}  // namespace thalweg::study
+}  // namespace thalweg::study::sign_consistency_vs_merge

@@ -16,7 +16,7 @@
 #include "thalweg/embedded/studies.hpp"
 #include "units.hpp"
 
-namespace thalweg::study {
+namespace thalweg::study::toroid {
 
 namespace {
 
@@ -103,8 +103,7 @@ class Toroid final : public Study {
         const auto seed = static_cast<std::uint64_t>(options["seed"].as_int());
         for (const auto& item : options["architectures"].items()) {
             for (const auto& training : options["trainings"].items()) {
-                std::vector<std::string> changes;
-                for (const auto& change : training["set"].items()) changes.push_back(change.as_text());
+                const auto changes = changes_in(training["set"], options["experiment"]);
                 const auto architecture = open_architecture(item, options, bench, changes);
                 if (aggregator::Spheres(architecture.laboratory->graph()).units() == 0)
                     item["model"].reject(
@@ -488,4 +487,4 @@ const StudyRegistration toroid_registration{
 
 }  // namespace
 
-}  // namespace thalweg::study
+}  // namespace thalweg::study::toroid

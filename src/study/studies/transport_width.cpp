@@ -12,7 +12,7 @@
 #include "thalweg/embedded/studies.hpp"
 #include "units.hpp"
 
-namespace thalweg::study {
+namespace thalweg::study::transport_width {
 
 namespace {
 
@@ -99,8 +99,8 @@ class TransportWidth final : public Study {
                     std::string hidden = "model.hidden=[" + width.as_text();
                     for (std::int64_t layer = 1; layer < depth.as_int(); ++layer)
                         hidden += ", " + width.as_text();
-                    std::vector<std::string> changes{hidden + "]"};
-                    for (const auto& change : training["set"].items()) changes.push_back(change.as_text());
+                    auto changes = changes_in(training["set"], options["experiment"]);
+                    changes.insert(changes.begin(), hidden + "]");
                     Cell cell{
                         .depth = depth.as_int(),
                         .width = width.as_int(),
@@ -416,4 +416,4 @@ const StudyRegistration transport_width_registration{
 
 }  // namespace
 
-}  // namespace thalweg::study
+}  // namespace thalweg::study::transport_width

@@ -13,7 +13,7 @@
 #include "thalweg/embedded/studies.hpp"
 #include "units.hpp"
 
-namespace thalweg::study {
+namespace thalweg::study::valley_symmetry {
 
 namespace {
 
@@ -488,4 +488,4 @@ const StudyRegistration valley_symmetry_registration{
 
 }  // namespace
 
-}  // namespace thalweg::study
+}  // namespace thalweg::study::valley_symmetry

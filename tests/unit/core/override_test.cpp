@@ -94,6 +94,19 @@ TEST(Override, ARefusedOneChangesNothing) {
     EXPECT_EQ(root, config());
 }
 
+TEST(Override, ComplaintsLeadToWhereItStands) {
+    const Value written =
+        parse_yaml("changes:\n- seed=-1\n- nonsense\n- 'new: [='\n- 'new=[1'", "study.yaml");
+    const auto& changes = written["changes"].items();
+    Value root = config();
+    apply_override(root, changes[0]);
+    EXPECT_EQ(root["seed"].where(), "study.yaml:2:3: seed");
+    for (std::size_t i = 1; i < changes.size(); ++i) {
+        EXPECT_THAT(message_of<UsageError>([&] { apply_override(root, changes[i]); }),
+                    HasSubstr("study.yaml:" + std::to_string(i + 2) + ":3"));
+    }
+}
+
 TEST(Differences, NamesEveryChange) {
     const Value before = parse_yaml("{a: 1, b: {c: [1, 2], d: x}, l: [{k: 1}, {k: 2}], gone: 1}", "f");
     const Value after =
