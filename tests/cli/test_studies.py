@@ -92,6 +92,16 @@ class TestStudies(Case):
                 # what is left has its numbers
                 self.assertTrue([f for f in done["findings"] if any(d.isdigit() for d in f["ours"].split(" over ")[0])])
 
+    def test_a_diverged_federation_leaves_a_gap(self):
+        changes = ["objectives=[none, {kind: fedprox, mu: 1e30}]"]
+        done = self.json("study", "sign-alignment-federated", "--smoke", "--out", self.path("signs"), *changes)
+        proximal = [finding["ours"] for finding in done["findings"] if finding["claim"].startswith("fedprox")]
+        self.assertTrue(proximal)
+        for ours in proximal:
+            self.assertIn("4 of 4 federations diverged, 0 of FedAvg", ours)
+        # the others have their numbers
+        self.assertTrue([f for f in done["findings"] if f["claim"].startswith("server signs") and "over 2 seeds" in f["ours"]])
+
     def test_points_of_categories_name_their_own(self):
         """What stands side by side in the drawing is at one place in the numbers."""
         self.conduct("sign-alignment-federated", "signs")
