@@ -17,12 +17,11 @@ cmake --build "$build" -j "${JOBS:-$(nproc)}" --target "${targets[@]/#/fuzz_}" >
   { tail -n 40 "$build/build.log"; exit 1; }
 
 work=$(mktemp -d)
-trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
+trap 'for job in $(jobs -p); do kill -- "-$job" 2>/dev/null || true; done; rm -rf "$work"' EXIT
 mkdir -p "$build/findings"
 
 fuzz() {
   local target=$1 log=$work/$1.log
-  mkdir "$work/$target"
   local corpus=("$work/$target" "fuzz/seeds/$target")
   [ "$target" != configuration ] || corpus+=(configs)
   # A gzipped file of 16 KiB may rightly unzip to 16 MiB, deflate's most.
@@ -43,8 +42,10 @@ fuzz() {
   fi
 }
 
-# One target a core at a time; what each prints stays together.
+# One target a core at a time, each a process group that the trap ends as a whole; what each prints stays together.
+set -m
 for target in "${targets[@]}"; do
+  mkdir "$work/$target"
   [ "$(jobs -rp | wc -l)" -lt "${JOBS:-$(nproc)}" ] || wait -n || true
   { fuzz "$target" >"$work/$target.said" && touch "$work/$target.fine" || true; cat "$work/$target.said"; } &
 done

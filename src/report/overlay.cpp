@@ -141,7 +141,7 @@ OverlaidNumbers overlaid_numbers(const std::vector<RunRecord>& runs, const Overl
         for (Keys keys : numbers_of(runs[i], measure.names[i])) {
             keys.erase(keys.begin());
             if (!is_drawn_number(keys)) {
-                numbers.has_others = true;
+                numbers.has_others = numbers.has_others || !keys.empty();
                 continue;
             }
             const auto place =
@@ -265,7 +265,7 @@ Section overlaid_measures(std::vector<RunRecord> runs, const std::vector<std::st
                                " of " + name);
         for (const Keys& keys : shared) add_figure(section, overlaid_number(runs, names, measure, keys));
     }
-    if (others_left_out) left_out.push_back("settings, counts and standard errors");
+    if (others_left_out) left_out.push_back("numbers that are settings, counts or standard errors");
     if (!left_out.empty())
         section.paragraphs.push_back(
             "Left out here, in analysis.jsonl of each run: " + core::join(left_out, "; ") + ".");

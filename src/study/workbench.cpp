@@ -62,6 +62,11 @@ std::optional<Json> finished(const std::filesystem::path& path) {
 
 }  // namespace
 
+core::Value changed(core::Value experiment, const std::vector<core::Value>& changes) {
+    for (const auto& change : changes) core::apply_override(experiment, change);
+    return experiment;
+}
+
 core::Option samples_option() {
     return core::object(
         "samples",
@@ -108,12 +113,11 @@ void Workbench::open_folder() {
 }
 
 std::shared_ptr<const Laboratory> Workbench::laboratory(const core::Value& experiment,
-                                                        const std::vector<std::string>& overrides,
+                                                        const std::vector<core::Value>& changes,
                                                         const core::Value& samples) {
     auto made = std::make_shared<Laboratory>();
     made->experiment = core::collectively(communicator_, [&] {
-        core::Value sections = experiment;
-        for (const auto& assignment : overrides) core::apply_override(sections, assignment);
+        core::Value sections = changed(experiment, changes);
         require_no_page(sections);
         return federation::make_experiment(std::move(sections), {});
     });

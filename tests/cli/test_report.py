@@ -112,6 +112,7 @@ class Reports(Case):
         self.succeed("report", "a", "b", "--out", "both")
         document = self.report("both", "report.html")
         self.assertEqual([series["name"] for series in self.figures(document)["accuracy"]["series"]], ["tiny", "other"])
+        self.assertIn("settings, counts or standard errors", json.dumps(document["sections"]))
         differences = next(table for section in document["sections"] for table in section.get("tables", [])
                            if table["name"] == "differences")
         self.assertLessEqual({"barrier-sent", "barrier-aligned", "signs-clients", "ensemble", "variance-ratio-after-layers-0"},

@@ -5,7 +5,7 @@ import re
 import resource
 import unittest
 
-from support import Case
+from support import ROOT, Case
 
 STUDIES = [
     "initialisation",
@@ -40,6 +40,10 @@ class TestStudies(Case):
                  for place, _, names in os.walk(self.path(folder, part)) for file in names]
         self.assertTrue(files)
         return {file: os.stat(file).st_mtime_ns for file in files}
+
+    def test_all_are_found(self):
+        shipped = os.listdir(os.path.join(ROOT, "configs", "studies"))
+        self.assertEqual(STUDIES, sorted(name.removesuffix(".yaml") for name in shipped))
 
     def test_smoke(self):
         for name in STUDIES:
@@ -175,6 +179,20 @@ class TestStudies(Case):
                 refused = self.call("study", "toroid", "--config", own, *size, "--show")
                 self.assertEqual(refused.returncode, 2, refused.stderr)
                 self.assertIn(says, refused.stderr)
+
+    def test_a_training_whose_changes_do_not_fit_is_said_with_its_place(self):
+        shown = self.succeed("study", "toroid", "--smoke", "--show").stdout
+        line = next(i for i, text in enumerate(shown.splitlines(), 1) if "clients.batch_size=16" in text)
+        for change, says in (("clients.batch_size=0", "experiment.clients.batch_size: "),
+                             ("model.widht=2", "experiment.model.widht: "),
+                             ("nonsense", "trainings[0].set[0]: 'nonsense': "),
+                             ("record.serve=127.0.0.1:0", "experiment.record.serve: what a study trains has no live page")):
+            with self.subTest(change=change):
+                own = self.write("own.yaml", shown.replace("clients.batch_size=16", change))
+                refused = self.call("study", "toroid", "--config", own, "--out", self.path("out"))
+                self.assertEqual(refused.returncode, 2, refused.stderr)
+                self.assertRegex(refused.stderr, re.escape("own.yaml") + f":{line}:[0-9]+: " + re.escape(says))
+                self.assertFalse(os.path.exists(self.path("out")))
 
     def test_a_study_has_no_live_page(self):
         """A token would stand in its folder and its report."""

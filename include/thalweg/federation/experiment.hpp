@@ -37,7 +37,8 @@ struct Experiment {
 core::Schema experiment_schema();
 
 /// Validates a parsed configuration with `overrides` (`key.path=value`) applied. Everything that can be checked without
-/// data is: keys, types, ranges, plug-in names, the order of the fusion pipeline, what its stages need. UsageError.
+/// data is: keys, types, ranges, plug-in names, the order of the fusion pipeline, what its stages need. UsageError, with the
+/// fault's path below `config`'s own.
 Experiment make_experiment(core::Value config, const std::vector<std::string>& overrides);
 /// Reads a YAML file and validates it; `name` defaults to the file's stem.
 Experiment load_experiment(const std::filesystem::path& path, const std::vector<std::string>& overrides);

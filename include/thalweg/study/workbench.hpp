@@ -43,6 +43,10 @@ struct Laboratory {
                             std::uint64_t seed) const;
 };
 
+/// The sections of a configuration file with changes to them, texts `key.path=value`; what they get wrong is said with the
+/// place where each stands. UsageError.
+core::Value changed(core::Value experiment, const std::vector<core::Value>& changes);
+
 /// One model to train on the whole training set, as client 0 of a federation of one would.
 struct Training {
     std::string label;  ///< of its file: lower case, digits, `-`; its own in a study
@@ -68,10 +72,10 @@ class Workbench {
     ~Workbench();
 
     /// Opens the data (once for all laboratories that have the same) and builds the model of `experiment` (the sections of a
-    /// configuration file) with `overrides` (`key.path=value`). `samples`: the resolved section of a study, see
+    /// configuration file) with `changes`, see changed(). `samples`: the resolved section of a study, see
     /// samples_option. UsageError, for a live page too: see require_no_page.
     std::shared_ptr<const Laboratory> laboratory(const core::Value& experiment,
-                                                 const std::vector<std::string>& overrides,
+                                                 const std::vector<core::Value>& changes,
                                                  const core::Value& samples);
 
     /// `job(i)` for every label that has no result yet, on rank i mod size; all results by index, on every rank. A result is

@@ -21,14 +21,14 @@ core::Option architectures_option(const std::string& help) {
 }
 
 Architecture open_architecture(const core::Value& item, const core::Value& options, Workbench& bench,
-                               const std::vector<std::string>& overrides) {
+                               const std::vector<core::Value>& further) {
     require_name(item["name"]);
     if (item.has("epochs") && steps_in(options) != nullptr)
         item["epochs"].reject("this has no effect beside experiment.clients.steps; leave one of them out");
-    std::vector<std::string> changes{assignment("model", item["model"])};
+    std::vector<core::Value> changes{assignment("model", item["model"])};
     if (item.has("lr")) changes.push_back(assignment("clients.algorithm.lr", item["lr"]));
     if (item.has("epochs")) changes.push_back(assignment("clients.epochs", item["epochs"]));
-    changes.insert(changes.end(), overrides.begin(), overrides.end());
+    changes.insert(changes.end(), further.begin(), further.end());
     core::Value samples = options["samples"];
     if (item.has("samples")) samples.set("train", item["samples"]);
     return {label_of(item["name"]), bench.laboratory(options["experiment"], changes, samples)};

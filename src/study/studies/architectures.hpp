@@ -18,9 +18,9 @@ struct Architecture {
     std::shared_ptr<const Laboratory> laboratory;
 };
 
-/// The laboratory of one item, with further `overrides` of the experiment. Collective.
+/// The laboratory of one item, with `further` changes of the experiment. Collective.
 Architecture open_architecture(const core::Value& item, const core::Value& options, Workbench& bench,
-                               const std::vector<std::string>& overrides = {});
+                               const std::vector<core::Value>& further = {});
 std::vector<Architecture> open_architectures(const core::Value& options, Workbench& bench);
 
 }  // namespace thalweg::study

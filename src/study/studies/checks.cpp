@@ -11,7 +11,6 @@
 #include "thalweg/aggregator/matching.hpp"
 #include "thalweg/aggregator/stage.hpp"
 #include "thalweg/core/registry.hpp"
-#include "thalweg/federation/experiment.hpp"
 
 namespace thalweg::study {
 
@@ -63,17 +62,6 @@ const core::Value* steps_in(const core::Value& options) {
 void require_epochs(const core::Value& options) {
     if (const core::Value* steps = steps_in(options))
         steps->reject("this would take the place of the epochs that the study sets; leave it out");
-}
-
-std::vector<std::string> changes_in(const core::Value& set, const core::Value& experiment) {
-    core::Value changed = experiment;
-    std::vector<std::string> changes;
-    for (const auto& change : set.items()) {
-        core::apply_override(changed, change);
-        changes.push_back(change.as_text());
-    }
-    federation::make_experiment(std::move(changed), {});
-    return changes;
 }
 
 }  // namespace thalweg::study

@@ -1,8 +1,5 @@
 #pragma once
 
-#include <string>
-#include <vector>
-
 #include "thalweg/core/error.hpp"
 #include "thalweg/core/value.hpp"
 
@@ -21,9 +18,6 @@ void require_name(const core::Value& name);
 const core::Value* steps_in(const core::Value& options);
 /// That, in a study that sets the epochs.
 void require_epochs(const core::Value& options);
-
-/// The texts of a list of changes to the experiment, `clients.batch_size=16`, none of which it refuses.
-std::vector<std::string> changes_in(const core::Value& set, const core::Value& experiment);
 
 /// `work()`; what it refuses is said with the place of the option that it comes of.
 template <typename Work>

@@ -53,8 +53,11 @@ std::string label_of(const core::Value& value) {
     return label;
 }
 
-std::string assignment(const std::string& key, const core::Value& value) {
-    return key + "=" + core::to_flow(value);
+core::Value assignment(const std::string& key, const core::Value& value) {
+    core::Value change = core::Value::of(key + "=" + core::to_flow(value));
+    change.place_like(value);
+    change.set_path(value.path());
+    return change;
 }
 
 }  // namespace thalweg::study

@@ -24,7 +24,7 @@ bool is_mlp(const Laboratory& laboratory);
 std::string label_of(const core::Value& value);
 std::string fixed(double value, int digits);
 
-/// `base` with an index: `lr=0.1` style overrides for a list of keys.
-std::string assignment(const std::string& key, const core::Value& value);
+/// The change `key=value` of an experiment, standing where `value` does; see changed().
+core::Value assignment(const std::string& key, const core::Value& value);
 
 }  // namespace thalweg::study

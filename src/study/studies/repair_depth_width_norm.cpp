@@ -143,9 +143,10 @@ class RepairDepthWidthNorm final : public Study {
     static std::shared_ptr<const Laboratory> open(const Cell& cell, const std::string& norm,
                                                   const Value& options, Workbench& bench) {
         const std::vector<std::int64_t> hidden(static_cast<std::size_t>(cell.depth), cell.width);
-        return bench.laboratory(options["experiment"],
-                                {assignment("model.hidden", Value::of(hidden)), "model.norm=" + norm},
-                                options["samples"]);
+        return bench.laboratory(
+            options["experiment"],
+            {assignment("model.hidden", Value::of(hidden)), assignment("model.norm", Value::of(norm))},
+            options["samples"]);
     }
 
     static void train(std::vector<Cell>& cells, const Value& options, Workbench& bench) {

@@ -24,7 +24,7 @@ struct Method {
     enum class Kind { average, proximal, client_signs, server_signs };
     Kind kind = Kind::average;
     std::string name;
-    std::vector<std::string> overrides;
+    std::vector<Value> changes;
 };
 
 /// One degree of heterogeneity with one amount of local work: what every method came to, by seed.
@@ -93,19 +93,20 @@ class SignAlignmentFederated final : public Study {
         std::vector<Method> methods;
         for (const auto& objective : options["objectives"].items()) {
             const auto kind = objective["kind"].as_text();
-            methods.push_back({kind == "none"      ? Method::Kind::average
-                               : kind == "fedprox" ? Method::Kind::proximal
-                                                   : Method::Kind::client_signs,
-                               kind == "none" ? std::string("FedAvg")
-                                              : fmt::format("{}({})", kind, options_text(objective)),
-                               {assignment("clients.objective", objective), "server.fusion=[mean]"}});
+            methods.push_back(
+                {kind == "none"      ? Method::Kind::average
+                 : kind == "fedprox" ? Method::Kind::proximal
+                                     : Method::Kind::client_signs,
+                 kind == "none" ? std::string("FedAvg")
+                                : fmt::format("{}({})", kind, options_text(objective)),
+                 {assignment("clients.objective", objective), Value::of("server.fusion=[mean]")}});
         }
         for (const auto& signs : options["server_signs"].items()) {
             Value stage = signs;
             stage.set("kind", Value::of("sign_alignment"));
             methods.push_back({Method::Kind::server_signs,
                                fmt::format("server signs ({})", options_text(signs)),
-                               {fmt::format("server.fusion=[{}, mean]", core::to_flow(stage))}});
+                               {Value::of(fmt::format("server.fusion=[{}, mean]", core::to_flow(stage)))}});
         }
         return methods;
     }
@@ -127,11 +128,12 @@ class SignAlignmentFederated final : public Study {
             for (const auto& cell : cells_of(options)) {
                 for (const auto& method : methods) {
                     for (std::int64_t i = 0; i < options["seeds"].as_int(); ++i) {
-                        auto overrides = method.overrides;
-                        overrides.push_back("seed=" + std::to_string(options["seed"].as_int() * 1000 + i));
-                        overrides.push_back(assignment("data.partition.alpha", Value::of(cell.alpha)));
-                        overrides.push_back(assignment("clients.epochs", Value::of(cell.epochs)));
-                        experiments.push_back(federation::make_experiment(options["experiment"], overrides));
+                        auto changes = method.changes;
+                        changes.push_back(assignment("seed", Value::of(options["seed"].as_int() * 1000 + i)));
+                        changes.push_back(assignment("data.partition.alpha", Value::of(cell.alpha)));
+                        changes.push_back(assignment("clients.epochs", Value::of(cell.epochs)));
+                        experiments.push_back(
+                            federation::make_experiment(changed(options["experiment"], changes), {}));
                     }
                 }
             }
@@ -152,8 +154,8 @@ class SignAlignmentFederated final : public Study {
                     labels.push_back(fmt::format("c{}-m{}-s{}", cell, method, i));
             }
         }
-        const auto lab =
-            bench.laboratory(options["experiment"], {"data.partition.alpha=1"}, options["samples"]);
+        const auto lab = bench.laboratory(options["experiment"], {Value::of("data.partition.alpha=1")},
+                                          options["samples"]);
         core::collectively(bench.all(), [&] {
             for (std::size_t i = 0; i < experiments.size(); i += static_cast<std::size_t>(seeds))
                 require_runnable(experiments[i], *lab, bench);

@@ -103,8 +103,7 @@ class Toroid final : public Study {
         const auto seed = static_cast<std::uint64_t>(options["seed"].as_int());
         for (const auto& item : options["architectures"].items()) {
             for (const auto& training : options["trainings"].items()) {
-                const auto changes = changes_in(training["set"], options["experiment"]);
-                const auto architecture = open_architecture(item, options, bench, changes);
+                const auto architecture = open_architecture(item, options, bench, training["set"].items());
                 if (aggregator::Spheres(architecture.laboratory->graph()).units() == 0)
                     item["model"].reject(
                         "this model has no hidden units that can be rescaled, so that it cannot be "

@@ -96,11 +96,11 @@ class TransportWidth final : public Study {
         for (const auto& depth : options["depths"].items()) {
             for (const auto& training : options["trainings"].items()) {
                 for (const auto& width : options["widths"].items()) {
-                    std::string hidden = "model.hidden=[" + width.as_text();
-                    for (std::int64_t layer = 1; layer < depth.as_int(); ++layer)
-                        hidden += ", " + width.as_text();
-                    auto changes = changes_in(training["set"], options["experiment"]);
-                    changes.insert(changes.begin(), hidden + "]");
+                    const std::vector<std::int64_t> hidden(static_cast<std::size_t>(depth.as_int()),
+                                                           width.as_int());
+                    std::vector<Value> changes{assignment("model.hidden", Value::of(hidden))};
+                    const auto& set = training["set"].items();
+                    changes.insert(changes.end(), set.begin(), set.end());
                     Cell cell{
                         .depth = depth.as_int(),
                         .width = width.as_int(),
