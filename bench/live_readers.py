@@ -7,7 +7,8 @@ Within a run the readers come and go: they stay for a block of rounds, then ther
 pace (where its memory lies, what else the machine does) falls on both alike. A block with readers is compared with the mean
 of the blocks before and after it, each block by the median of its rounds but the first, in which readers come or go. A reader
 asks for the event stream, has a small receive buffer and takes 64 bytes a second. Prints the median of the ratios with a
-95% interval (order statistics), and (of one rank) the processor time of the server's thread."""
+95% interval (order statistics). Of one rank also what does not drown in a shared machine's noise: the processor time of the
+server's thread, and how long the training thread was ready and had no core, with readers and without."""
 import argparse
 import json
 import math
@@ -67,6 +68,29 @@ def server_seconds(process):
     return 0
 
 
+class Waiting:
+    """How long a process's first thread, which trains, was ready and waited for a core, as a share of the time: without
+    readers and with them."""
+
+    def __init__(self, process):
+        self.process, self.waited, self.passed, self.last = process, [0.0, 0.0], [0.0, 0.0], None
+
+    def stamp(self, readers):
+        """At the end of a block, with or without readers."""
+        try:
+            with open(f"/proc/{self.process}/task/{self.process}/schedstat", encoding="utf-8") as file:
+                now = time.monotonic(), int(file.read().split()[1]) / 1e9
+        except (OSError, IndexError):
+            return
+        if self.last is not None:
+            self.passed[readers] += now[0] - self.last[0]
+            self.waited[readers] += now[1] - self.last[1]
+        self.last = now
+
+    def shares(self):
+        return [waited / passed if passed else math.nan for waited, passed in zip(self.waited, self.passed)]
+
+
 class Crowd:
     """Readers that come and go together."""
 
@@ -103,7 +127,8 @@ def written(folder):
 
 
 def one_run(arguments, folder):
-    """Seconds of each round, and the processor time of the server's thread. Readers come with every second block."""
+    """Seconds of each round, the processor time of the server's thread, the shares of Waiting. Readers come with every second
+    block."""
     launcher = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(arguments.ranks)] if arguments.ranks > 1 else []
     command = [*launcher, arguments.program, "run", arguments.config, *arguments.overrides, "record.serve=127.0.0.1:0",
                "--out", folder]
@@ -118,7 +143,7 @@ def one_run(arguments, folder):
             except subprocess.TimeoutExpired:
                 return False
 
-        port, crowd, block, used = None, None, 0, 0
+        port, crowd, block, used, waiting = None, None, 0, 0, Waiting(process.pid)
         while process.poll() is None:
             time.sleep(0.02)
             if port is None:
@@ -132,6 +157,7 @@ def one_run(arguments, folder):
                 continue
             block = rounds // arguments.block
             used = max(used, server_seconds(process.pid))
+            waiting.stamp(readers=(block - 1) % 2)
             if block % 2 == 1:
                 crowd.come()
             else:
@@ -140,7 +166,7 @@ def one_run(arguments, folder):
             crowd.go(run_ended=True)
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}; see {folder}.err")
-    return rounds_of(folder), used
+    return rounds_of(folder), used, waiting.shares()
 
 
 def block_ratios(seconds, size):
@@ -173,12 +199,13 @@ def main():
     ratios = []
     with tempfile.TemporaryDirectory(prefix="thalweg-readers-") as folder:
         for run in range(arguments.runs):
-            seconds, used = one_run(arguments, os.path.join(folder, str(run)))
+            seconds, used, (without, beside) = one_run(arguments, os.path.join(folder, str(run)))
             found = block_ratios(seconds, arguments.block)
             ratios += found
             print(f"run {run + 1}: {len(seconds)} rounds, median {statistics.median(seconds):.4f} s; {len(found)} blocks with readers"
                   + (f", median ratio {statistics.median(found):.4f}" if found else "")
-                  + (f"; the server's thread took {used:.2f} s" if arguments.ranks == 1 else ""), flush=True)
+                  + (f"; the server's thread took {used:.2f} s; the training thread waited for a core {100 * without:.2f}% of the "
+                     f"time without readers, {100 * beside:.2f}% with them" if arguments.ranks == 1 else ""), flush=True)
     if not ratios:
         raise SystemExit(f"too few rounds: three blocks of {arguments.block} are the least (server.rounds={6 * arguments.block})")
     low, high = interval(ratios)
