@@ -40,6 +40,18 @@ void require_stem(const std::string& label) {
     if (!fine || label[0] == '.') throw std::logic_error("'" + label + "' cannot name a job's file");
 }
 
+/// What a federation's server does with an experiment, and a study that trains one model after another does not.
+void require_no_server_work(const core::Value& experiment) {
+    const auto& holdout = experiment["data"]["holdout"];
+    if (holdout.as_int() != 0)
+        holdout.reject(
+            "this study has no server that keeps samples; matching and REPAIR look at samples.calibration of "
+            "the training samples; leave this out");
+    const auto& measures = experiment["analysis"]["measures"];
+    if (!measures.items().empty())
+        measures.reject("this study has no rounds to measure, and measures what it asks; leave this out");
+}
+
 /// Jobs of one name would share a file.
 void require_unlike(const std::string& name, std::vector<std::string> labels) {
     std::sort(labels.begin(), labels.end());
@@ -251,6 +263,9 @@ Json Workbench::train_one(const Training& training) const {
 std::vector<Json> Workbench::train(const std::vector<Training>& trainings) {
     std::vector<std::string> labels;
     for (const auto& training : trainings) labels.push_back(training.label);
+    core::collectively(communicator_, [&] {
+        for (const auto& training : trainings) require_no_server_work(training.laboratory->experiment.config);
+    });
     return run("training", labels, [&](std::size_t i) { return train_one(trainings[i]); });
 }
 

@@ -131,6 +131,8 @@ class TestStudies(Case):
             ("toroid", "trainings[0].set=[nonsense]", "trainings[0].set[0]"),
             ("transport-width", "trainings[1].set=[clients.algorithm.lr=-1]", "experiment.clients.algorithm.lr"),
             ("toroid", "experiment.clients.epocs=1", "experiment.clients.epocs"),
+            ("toroid", "experiment.data.holdout=100", "experiment.data.holdout"),
+            ("instability", "experiment.analysis.measures=[ladder]", "experiment.analysis.measures"),
             ("repair-depth-width-norm", "matchings=[weigth_matching]", "matchings[0]"),
             ("repair-depth-width-norm", "matchings=[weight_matching, weight_matching]", "matchings[1]"),
             ("repair-depth-width-norm", "points=4", "odd"),

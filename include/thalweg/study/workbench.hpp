@@ -85,7 +85,8 @@ class Workbench {
                           const std::function<Json(std::size_t)>& job);
 
     /// Trains what is not trained yet. Results by index: `loss`, `steps`, `seconds`, `accuracy` (test); all null where the
-    /// training diverged, which leaves no model and says why in `diverged`.
+    /// training diverged, which leaves no model and says why in `diverged`. UsageError for an experiment with `data.holdout`
+    /// or `analysis.measures`, which would have no effect.
     std::vector<Json> train(const std::vector<Training>& trainings);
     /// A trained model, or one of its snapshots; reads the file. Not collective. RunError when it is not there.
     model::Parameters model(const std::string& label) const;
